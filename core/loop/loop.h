@@ -1,0 +1,63 @@
+/* loop.h - one scheduler: ready fibers, timers, end-of-iteration work, and a backend that waits for the world.
+ *
+ * One iteration: run ready fibers until none is ready -> run deferred work (queued output goes out, journals are
+ * written; this may make fibers ready again) -> submit everything to the kernel in one call -> wait for completions or
+ * the next timer. Backends: io_uring, epoll + thread pool (where io_uring is forbidden), and tests/sim's virtual one. */
+#ifndef MYFS_LOOP_H
+#define MYFS_LOOP_H
+
+#include "core/base/base.h"
+#include "core/base/err.h"
+#include "core/base/list.h"
+#include "core/loop/fiber.h"
+
+enum loop_backend_kind { LOOP_AUTO, LOOP_URING, LOOP_EPOLL };
+
+struct loop_options {
+	enum loop_backend_kind backend; /* LOOP_AUTO: io_uring when the kernel has it, else epoll; MYFS_LOOP=epoll|uring overrides */
+	unsigned max_fibers;            /* 0 = 65536 */
+};
+
+struct loop;
+
+/* Makes this thread's loop. 0 or a negative code with text in e. */
+int loop_new(const struct loop_options *opt, struct loop **ret, struct err *e);
+void loop_free(struct loop *l);
+struct loop *loop_self(void);
+const char *loop_backend_name(const struct loop *l); /* "io_uring", "epoll", "sim" */
+/* Runs until loop_stop() and returns. */
+void loop_run(struct loop *l);
+void loop_stop(struct loop *l);
+/* Runs fn(arg) as a fiber and the loop until that fiber ends: for programs and tests without a loop of their own. */
+int loop_run_fiber(struct loop *l, const char *name, fiber_fn *fn, void *arg);
+
+uint64_t loop_now_ns(void); /* monotonic (CLOCK_BOOTTIME), read once per loop iteration and after each wait */
+uint64_t loop_precise_ns(void); /* monotonic, read now: for latency measurement */
+uint64_t loop_wall_ns(void); /* CLOCK_REALTIME, for timestamps people read */
+void loop_random(void *dst, size_t len); /* getrandom(), or the simulator's seed */
+
+struct timer {
+	uint64_t deadline_ns;
+	void (*fn)(void *arg); /* called from the loop, not in a fiber: must not park; wake a fiber or spawn one */
+	void *arg;
+	unsigned heap_index; /* private */
+	bool armed;
+};
+void timer_init(struct timer *t, void (*fn)(void *arg), void *arg);
+void timer_arm(struct timer *t, uint64_t deadline_ns); /* re-arming moves it */
+void timer_cancel(struct timer *t);
+
+/* Work that runs once at the end of the current iteration, in the order queued, outside fibers (it must not park). */
+struct deferred {
+	struct list node;
+	void (*fn)(void *arg);
+	void *arg;
+};
+void deferred_init(struct deferred *d, void (*fn)(void *arg), void *arg);
+void loop_defer(struct deferred *d); /* idempotent while queued */
+void loop_defer_cancel(struct deferred *d);
+
+/* SIGTERM/SIGINT/SIGHUP arrive as a call of fn on the loop. */
+int loop_on_signals(struct loop *l, void (*fn)(void *arg, int signo), void *arg);
+
+#endif

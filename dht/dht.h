@@ -1,0 +1,57 @@
+/* dht.h - what a volume is: several brick sets, a namespace over them, files cut in shards placed by hash.
+ *
+ * File data of shard n lives on the set that the DHT hash of its name ("<gfid>.<n>" in /.shard, or the file's own name in /block
+ * for n = 0) selects in the volume's layout; see dht/README.md. All calls belong to one loop. */
+#ifndef MYFS_DHT_H
+#define MYFS_DHT_H
+
+#include "ec/ec.h"
+
+struct dht_volume;
+struct dht_file;
+
+struct dht_volume_config {
+	struct loop *loop;
+	struct net *net;
+	struct tls_creds *tls;
+	char name[64];
+	struct gfid uuid;
+	struct gfid gateway;
+	uint32_t k, r, chunk_bytes;
+	uint32_t sets;
+	const struct ec_brick_addr *bricks; /* sets * (k + r), ordered by set, index; copied */
+	uint64_t io_timeout_ns;
+};
+int dht_volume_open(const struct dht_volume_config *cfg, struct dht_volume **ret, struct err *e);
+void dht_volume_close(struct dht_volume *v) YIELDS;
+/* Until every set has a write quorum connected. */
+int dht_volume_wait_up(struct dht_volume *v, uint64_t deadline_ns, struct err *e) YIELDS;
+unsigned dht_volume_sets(const struct dht_volume *v);
+struct ec_set *dht_volume_set(struct dht_volume *v, unsigned index);
+
+/* Namespace: takes the volume's namespace domain over on first use. Idempotent; finished on every in-sync brick and durable. */
+int dht_namespace_init(struct dht_volume *v, struct err *e) YIELDS; /* /, /block, /.shard with layouts */
+int dht_create(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, struct err *e) YIELDS; /* /block/<name> */
+int dht_lookup(struct dht_volume *v, const char *name, struct gfid *ret_gfid, uint64_t *ret_size, struct err *e) YIELDS;
+int dht_set_size(struct dht_volume *v, const struct gfid *gfid, const char *name, uint64_t size_bytes, struct err *e) YIELDS;
+/* The name moves to /block/.trash.<gfid>; data stays. And back under a (possibly new) name. */
+int dht_trash(struct dht_volume *v, const char *name, const struct gfid *gfid, struct err *e) YIELDS;
+int dht_restore(struct dht_volume *v, const struct gfid *gfid, const char *name, struct err *e) YIELDS;
+int dht_unlink_trashed(struct dht_volume *v, const struct gfid *gfid, struct err *e) YIELDS; /* data and shards go */
+int dht_list(struct dht_volume *v, int (*emit)(void *arg, const char *name, const struct gfid *gfid), void *arg, struct err *e) YIELDS;
+
+/* Opening a file takes its domain over on every set. */
+int dht_open(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, bool create, struct dht_file **ret, struct err *e) YIELDS;
+void dht_close(struct dht_file *f) YIELDS;
+void dht_file_resized(struct dht_file *f, uint64_t size_bytes);
+int dht_read(struct dht_file *f, uint64_t off, uint32_t len, struct bufs *out) YIELDS;
+int dht_write(struct dht_file *f, uint64_t off, struct iov data, bool fua) YIELDS;
+int dht_zero(struct dht_file *f, uint64_t off, uint64_t len, bool fua) YIELDS;
+int dht_flush(struct dht_file *f) YIELDS;
+/* Emits consecutive extents from off; stops after len bytes, or when emit returns non-zero. */
+int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void *arg, uint64_t len, bool data), void *arg) YIELDS;
+int dht_usage(struct dht_file *f, uint64_t *ret_bytes) YIELDS;
+/* Sum over sets; insync/connected/healing masks are of set `index`. */
+void dht_file_status(const struct dht_file *f, unsigned set, struct ec_domain_status *ret);
+
+#endif
