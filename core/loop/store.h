@@ -1,6 +1,6 @@
 /* store.h - a directory tree that belongs to us (a brick, a state directory), behind an interface the simulator can crash.
  *
- * All paths are relative to the store's root, without "." or ".." components, and never follow symlinks out of it. Durability
+ * All paths are relative to the store's root (STORE_ROOT is the root itself), without "." or ".." components, and never follow symlinks out of it. Durability
  * is as POSIX promises: file data after file_datasync(), names after store_sync_dir(). All functions are YIELDS: data
  * reads and writes and syncs go through the loop; metadata calls may be executed inline. */
 #ifndef MYFS_STORE_H
@@ -13,6 +13,8 @@
 
 struct store;
 struct file;
+
+#define STORE_ROOT "."
 
 struct file_info {
 	uint32_t mode;        /* st_mode */
@@ -53,6 +55,8 @@ struct store_ops {
 	int (*rename)(struct store *s, const char *from, const char *to);
 	int (*stat)(struct store *s, const char *path, struct file_info *ret); /* does not follow a final symlink */
 	int (*readdir)(struct store *s, const char *path, struct dirent_list *ret);
+	/* Names in the directory are durable; also its xattrs. A regular file may be named too: fsync(2) of it with its xattrs, which
+	 * file_datasync does not promise. */
 	int (*sync_dir)(struct store *s, const char *path);
 	ssize_t (*getxattr)(struct store *s, const char *path, const char *name, void *dst, size_t cap);
 	int (*setxattr)(struct store *s, const char *path, const char *name, const void *src, size_t len, int flags);
