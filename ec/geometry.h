@@ -7,7 +7,8 @@
  *   region   = group of G stripes, G = max(1, 1 MiB / (K * c)): unit of role rotation and of "missed"
  *   shard    = 64 regions
  *
- * Rotation: in region g of a file with start s (from the gfid), chunk j (data j < K, parity K <= j < N) is on brick (j + s + g) % N. */
+ * Rotation: in region g of a file with start s (from the gfid), chunk j (data j < K, parity K <= j < N) is on brick
+ * (j + s + g) % N. */
 #ifndef MYFS_EC_GEOMETRY_H
 #define MYFS_EC_GEOMETRY_H
 
@@ -19,14 +20,14 @@
 struct ec_geometry {
 	uint32_t k, r, n;
 	uint32_t chunk_bytes;
-	uint32_t rows_per_chunk;    /* chunk_bytes / 4096 */
-	uint32_t stripe_bytes;      /* k * chunk_bytes */
-	uint32_t region_stripes;    /* G */
-	uint32_t region_rows;       /* G * rows_per_chunk */
-	uint32_t shard_rows;        /* 64 * region_rows */
-	uint64_t shard_bytes;       /* 64 * G * stripe_bytes: 64 MiB when K*c divides 1 MiB */
-	uint32_t w;                 /* promise and view quorum: max(K, N/2 + 1) */
-	uint32_t tolerates;         /* N - W */
+	uint32_t rows_per_chunk; /* chunk_bytes / 4096 */
+	uint32_t stripe_bytes;   /* k * chunk_bytes */
+	uint32_t region_stripes; /* G */
+	uint32_t region_rows;    /* G * rows_per_chunk */
+	uint32_t shard_rows;     /* 64 * region_rows */
+	uint64_t shard_bytes;    /* 64 * G * stripe_bytes: 64 MiB when K*c divides 1 MiB */
+	uint32_t w;              /* promise and view quorum: max(K, N/2 + 1) */
+	uint32_t tolerates;      /* N - W */
 };
 
 /* 0, or -EINVAL: k >= 1, r >= 1, n <= 32, chunk a power of two in 4 KiB..64 KiB. */

@@ -1,6 +1,7 @@
 /* missed.h - which regions a stale brick lacks: (shard, brick) -> one bit per region, of one domain.
  *
- * A set that only grows while a brick is away; shrinks when regions are healed or the brick is cleared. Absent = nothing missed. */
+ * A set that only grows while a brick is away; shrinks when regions are healed or the brick is cleared. Absent =
+ * nothing missed. */
 #ifndef MYFS_EC_MISSED_H
 #define MYFS_EC_MISSED_H
 
@@ -9,7 +10,7 @@
 #define EC_MISSED_BRICKS 32u
 
 struct ec_missed_slot {
-	uint64_t regions;        /* 0 = free slot */
+	uint64_t regions; /* 0 = free slot */
 	uint32_t shard;
 	uint32_t brick;
 };

@@ -3,11 +3,12 @@
  *            held  D(other chunks)  D(same chunk)  C     X
  *   wanted D       ok               wait           wait  wait       D  partial write: chunk mask on a row range
  *          C       wait             wait           ok    wait       C  cut-read: nothing may change meanwhile
- *          X       wait             wait           wait  wait       X  whole rows: full stripe, reconstruct-write, heal, zero, repair
+ *          X       wait             wait           wait  wait       X  whole rows: full stripe, zero, heal, ...
  *
  * Invariants: L1 two granted locks never conflict. L2 fair: a lock is granted only when no earlier one (granted or
- * waiting) conflicts, so conflicting locks are granted in order of arrival, and tx ids taken right after the grant (without
- * suspending) grow in lock order. L3 lock objects are embedded in requests and must be released before they go; no allocation. */
+ * waiting) conflicts, so conflicting locks are granted in order of arrival, and tx ids taken right after the grant
+ * (without suspending) grow in lock order. L3 lock objects are embedded in requests and must be released before they
+ * go; no allocation. */
 #ifndef MYFS_EC_ROWLOCK_H
 #define MYFS_EC_ROWLOCK_H
 
@@ -21,25 +22,25 @@ struct rowlock {
 	/* in: fill before acquiring; unchanged until released */
 	enum rowlock_mode mode;
 	uint32_t shard;
-	uint32_t row, nrows;     /* nrows >= 1 */
-	uint32_t chunks;         /* ROWLOCK_D: mask of data chunks, not 0; ignored otherwise */
+	uint32_t row, nrows; /* nrows >= 1 */
+	uint32_t chunks;     /* ROWLOCK_D: mask of data chunks, not 0; ignored otherwise */
 	/* private */
 	struct list node;
-	uint64_t ticket;         /* order of arrival */
-	uint32_t blockers;       /* earlier conflicting locks still there */
-	bool active;             /* in the table: granted or waiting */
-	bool wide;               /* on its shard's list of locks that span regions */
+	uint64_t ticket;   /* order of arrival */
+	uint32_t blockers; /* earlier conflicting locks still there */
+	bool active;       /* in the table: granted or waiting */
+	bool wide;         /* on its shard's list of locks that span regions */
 	struct fiber *waiter;
 };
 
 #define ROWLOCK_NARROW 512u
-#define ROWLOCK_WIDE 64u
+#define ROWLOCK_WIDE   64u
 
 /* One per domain. Short locks hang in lists by (shard, region), those that span regions in lists by shard. */
 struct rowlock_table {
 	uint32_t region_rows;
 	uint64_t next_ticket;
-	uint32_t active;         /* locks granted or waiting */
+	uint32_t active; /* locks granted or waiting */
 	uint32_t waiting;
 	uint32_t wide_active;
 	struct list narrow[ROWLOCK_NARROW];

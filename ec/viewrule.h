@@ -1,8 +1,8 @@
 /* viewrule.h - the rules about views of a (domain, set), pure. Protocol 2.8, 2.9 and H29.
  *
- * A view says who is in sync: {epoch, ver, RESOLVING | READY, insync mask, boot id per brick}. The newest by (epoch, ver) counts.
- * V1 |insync| >= K. V2 a view counts once it is on W bricks. V3 while a newer view is being written nothing that only
- * satisfies one of the two is acknowledged. */
+ * A view says who is in sync: {epoch, ver, RESOLVING | READY, insync mask, boot id per brick}. The newest by (epoch,
+ * ver) counts. V1 |insync| >= K. V2 a view counts once it is on W bricks. V3 while a newer view is being written
+ * nothing that only satisfies one of the two is acknowledged. */
 #ifndef MYFS_EC_VIEWRULE_H
 #define MYFS_EC_VIEWRULE_H
 
@@ -17,8 +17,8 @@ struct bp_view;
 
 struct ec_view {
 	uint64_t epoch, ver;
-	uint32_t state;              /* BP_VIEW_RESOLVING, BP_VIEW_READY */
-	uint32_t insync;             /* mask of brick indexes */
+	uint32_t state;  /* BP_VIEW_RESOLVING, BP_VIEW_READY */
+	uint32_t insync; /* mask of brick indexes */
 	uint32_t layout_gen;
 	struct gfid boot[EC_VIEW_MAX]; /* [n] of the geometry */
 };
@@ -36,8 +36,8 @@ bool ec_view_can_drop(const struct ec_geometry *g, uint32_t insync, uint32_t dro
 bool ec_view_can_join(uint32_t insync, uint32_t connected, uint32_t brick, bool healed, bool flushed);
 /* Enough connected bricks to persist a view, and enough in-sync ones among them to read: what serving needs. */
 bool ec_view_can_serve(const struct ec_geometry *g, uint32_t insync, uint32_t connected, uint32_t write_min);
-/* Joint rule: who must hold a PREP with this participant mask before it is acknowledged, while `pending` (NULL: none) is
- * being written over `current`. Members of either view count. */
+/* Joint rule: who must hold a PREP with this participant mask before it is acknowledged, while `pending` (NULL: none)
+ * is being written over `current`. Members of either view count. */
 uint32_t ec_view_ack_mask(const struct ec_view *current, const struct ec_view *pending, uint32_t participants);
 
 static inline unsigned mask_count(uint32_t m) { return (unsigned)__builtin_popcount(m); }
