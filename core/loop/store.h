@@ -1,7 +1,7 @@
 /* store.h - a directory tree that belongs to us (a brick, a state directory), behind an interface the simulator can crash.
  *
- * All paths are relative to the store's root (STORE_ROOT is the root itself), without "." or ".." components, and never follow symlinks out of it. Durability
- * is as POSIX promises: file data after file_datasync(), names after store_sync_dir(). All functions are YIELDS: data
+ * All paths are relative to the store's root (STORE_ROOT is the root itself), without "." or ".." components, and
+ * never follow symlinks out of it. Durability is as POSIX promises: file data after file_datasync(), names after store_sync_dir(). All functions are YIELDS: data
  * reads and writes and syncs go through the loop; metadata calls may be executed inline. */
 #ifndef MYFS_STORE_H
 #define MYFS_STORE_H

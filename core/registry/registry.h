@@ -18,6 +18,9 @@
 
 struct registry;
 
+/* True when text is a name as above. */
+bool reg_name_valid(const char *text);
+
 struct reg_node {
 	char name[REG_NAME];
 	char address[REG_PATH];  /* where its brickd listens for bricks: "unix:/..", "tcp:host:port" */
@@ -69,7 +72,9 @@ int registry_begin(struct registry *r, struct err *e);
 int registry_commit(struct registry *r, struct err *e);
 void registry_rollback(struct registry *r);
 
-/* put: insert or replace by key. get: -ENOENT when absent. delete: absent is success. list: *ret owned array (free()). */
+/* put: insert or replace by key; -EINVAL bad field, -EEXIST another row has its unique fields (a brick's place, a live LUN's name), -ENOENT
+ * when it names a volume or node that is not there. get: -ENOENT when absent. delete: absent is success, -EBUSY when others refer to
+ * it. list: *ret owned array (free()), NULL when empty. Inside registry_begin/commit references are checked at commit. */
 int reg_cluster_get(struct registry *r, const char *key, char *ret, size_t cap, struct err *e);
 int reg_cluster_set(struct registry *r, const char *key, const char *value, struct err *e);
 
