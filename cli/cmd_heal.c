@@ -1,0 +1,167 @@
+/* cmd_heal.c - myfs heal status [--watch], pause, resume, throttle. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli/cluster.h"
+#include "cli/cmd.h"
+#include "cli/size.h"
+#include "cli/table.h"
+
+#define WATCH_INTERVAL_US 500000
+#define BAR_WIDTH 24
+
+static const struct column HEAL_COLUMNS[] = {
+	{"NAME", "name", COL_TEXT, false},        {"STATE", "state", COL_TEXT, false},      {"LEFT", "missed_bytes", COL_SIZE, false},
+	{"HEALED", "healed_bytes", COL_SIZE, false}, {"RATE", "rate", COL_SIZE, false},      {"ETA", "eta_s", COL_SECONDS, false},
+	{"CAUSE", "cause", COL_TEXT, false},
+};
+
+static uint64_t num(const json_t *o, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(o, key));
+}
+
+static int ask(const struct invocation *in, json_t **ret_result)
+{
+	json_t *params = json_object();
+	if (in->n_args > 0)
+		json_object_set_new(params, "volume", json_string(in->args[0]));
+	return cluster_ask_gateway(in, "heal.status", params, ret_result);
+}
+
+struct heal_sum {
+	uint64_t left, healed, rate, eta_s;
+	bool eta_known, checking, waiting;
+	char cause[128];
+};
+
+static struct heal_sum sum_up(const json_t *result)
+{
+	struct heal_sum s = {0};
+	const json_t *items = json_object_get(result, "items");
+	for (size_t i = 0; i < json_array_size(items); i++) {
+		const json_t *x = json_array_get(items, i);
+		s.left += num(x, "missed_bytes");
+		s.healed += num(x, "healed_bytes");
+		s.rate += num(x, "rate");
+		const char *cause = json_string_value(json_object_get(x, "cause")), *state = json_string_value(json_object_get(x, "state"));
+		if (state != NULL && strcmp(state, "ok") != 0)
+			s.waiting = true;
+		if (cause != NULL && state != NULL && strcmp(state, "ok") != 0)
+			snprintf(s.cause, sizeof(s.cause), "%s", cause);
+	}
+	s.checking = json_is_true(json_object_get(result, "checking"));
+	s.eta_known = s.rate > 0;
+	s.eta_s = s.rate > 0 ? s.left / s.rate : 0;
+	return s;
+}
+
+static void print_progress(const struct invocation *in, const struct heal_sum *s, bool terminal)
+{
+	char left[SIZE_TEXT], healed[SIZE_TEXT], rate[SIZE_TEXT], eta[SIZE_TEXT], bar[BAR_WIDTH + 1];
+	if (want_quiet(in))
+		return;
+	uint64_t total = s->left + s->healed, filled = total > 0 ? s->healed * BAR_WIDTH / total : 0;
+	for (unsigned i = 0; i < BAR_WIDTH; i++)
+		bar[i] = i < filled ? '#' : '.';
+	bar[BAR_WIDTH] = '\0';
+	printf("%sheal [%s] %5.1f %%  %s left, %s done, %s/s, %s%s%s%s%s", terminal ? "\r\033[K" : "", bar, total > 0 ? 100.0 * (double)s->healed / (double)total : 0.0,
+	       size_text(s->left, left), size_text(s->healed, healed), size_text(s->rate, rate), s->eta_known ? "about " : "", s->eta_known ? duration_text(s->eta_s, eta) : "",
+	       s->eta_known ? " to go" : "", s->cause[0] ? "  " : "", s->cause);
+	if (!terminal)
+		putchar('\n');
+	fflush(stdout);
+}
+
+static int watch(const struct invocation *in)
+{
+	bool terminal = isatty(STDOUT_FILENO), shown = false;
+	for (;;) {
+		json_t *result;
+		int rc = ask(in, &result);
+		if (rc != 0)
+			return rc;
+		struct heal_sum s = sum_up(result);
+		if (want_json(in)) {
+			json_dumpf(result, stdout, JSON_COMPACT);
+			putchar('\n');
+			fflush(stdout);
+		}
+		json_decref(result);
+		if (s.left == 0 && !s.checking && !s.waiting) {
+			if (!want_json(in))
+				printf("%severything is healed: every brick holds everything\n", terminal && shown ? "\r\033[K" : "");
+			return 0;
+		}
+		if (!want_json(in))
+			print_progress(in, &s, terminal);
+		shown = true;
+		usleep(WATCH_INTERVAL_US);
+	}
+}
+
+static int run_status(const struct invocation *in)
+{
+	if (opt_given(in, "watch"))
+		return watch(in);
+	json_t *result;
+	int rc = ask(in, &result);
+	if (rc != 0)
+		return rc;
+	json_t *items = json_incref(json_object_get(result, "items"));
+	json_decref(result);
+	return print_rows(in, "myfs.heal/1", HEAL_COLUMNS, ARRAY_LEN(HEAL_COLUMNS), items, "everything is healed: every brick holds everything");
+}
+
+static int control_heal(const struct invocation *in, const char *method, json_t *params, const char *done)
+{
+	json_t *result;
+	int rc = cluster_ask_gateway(in, method, params, &result);
+	if (rc != 0)
+		return rc;
+	if (want_json(in))
+		return print_json("myfs.heal_set/1", result);
+	json_decref(result);
+	say(in, "healing of %s: %s", in->args[0], done);
+	return 0;
+}
+
+static int run_pause(const struct invocation *in)
+{
+	return control_heal(in, "heal.pause", json_pack("{s:s}", "volume", in->args[0]), "paused");
+}
+
+static int run_resume(const struct invocation *in)
+{
+	return control_heal(in, "heal.resume", json_pack("{s:s}", "volume", in->args[0]), "resumed");
+}
+
+static int run_throttle(const struct invocation *in)
+{
+	uint64_t rate;
+	struct err e = ERR_INIT;
+	if (size_parse(in->args[1], &rate, &e) < 0)
+		return usage_error(in, "%s", e.text);
+	char text[SIZE_TEXT + 16];
+	if (rate == 0)
+		snprintf(text, sizeof(text), "no limit");
+	else {
+		size_text(rate, text);
+		strcat(text, "/s at most");
+	}
+	return control_heal(in, "heal.throttle", json_pack("{s:s,s:I}", "volume", in->args[0], "bytes_per_s", (json_int_t)rate), text);
+}
+
+static const struct option_def STATUS_OPTIONS[] = {
+	{"watch", 'w', NULL, "follow until everything is healed", false},
+	{NULL, 0, NULL, NULL, false},
+};
+
+const struct command HEAL_COMMANDS[] = {
+	{"heal status", NULL, "[VOL]", "what returned bricks still lack", "  myfs heal status --watch", 0, 1, STATUS_OPTIONS, run_status},
+	{"heal pause", NULL, "VOL", "stop healing for now", NULL, 1, 1, NULL, run_pause},
+	{"heal resume", NULL, "VOL", "go on healing", NULL, 1, 1, NULL, run_resume},
+	{"heal throttle", NULL, "VOL RATE", "limit healing to RATE bytes per second, 0 = no limit", "  myfs heal throttle vol 100M", 2, 2, NULL, run_throttle},
+	{NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL},
+};
