@@ -1,0 +1,346 @@
+/* ec_priv.h - what the files of ec/ share and nobody else may see, grouped by the .c that owns it.
+ *
+ *   set.c       connections          domain.c   one owned object: state, keeper       takeover.c  fence, resolve, ready
+ *   view.c      who is in sync       tx.c       one transaction, its ring of fates    update.c    the four ways to write rows
+ *   write.c     requests -> parts    read.c     requests -> blocks                    cut.c       consistent cut and rebuild
+ *   flush.c     floors and SYNC      repair.c   a rotten block made good              heal.c      returned bricks
+ *
+ * One set and all its domains belong to one loop. Everything between two YIELDS calls is atomic; after one, look at
+ * domain->epoch, state, view and live again. */
+#ifndef MYFS_EC_PRIV_H
+#define MYFS_EC_PRIV_H
+
+#include "brick.h"
+#include "core/base/list.h"
+#include "core/loop/fiber.h"
+#include "core/rpc/rpc.h"
+#include "ec/codec.h"
+#include "ec/ec.h"
+#include "ec/missed.h"
+#include "ec/resolve.h"
+#include "ec/rowlock.h"
+#include "ec/stripe_cache.h"
+#include "ec/viewrule.h"
+
+#define MASK(b) (UINT32_C(1) << (b))
+
+/* ---- set.c: one connection per brick ---- */
+
+struct ec_brick {
+	struct ec_set *set;
+	uint32_t index;
+	bool up;                      /* connected and greeted: client may be used */
+	bool tried;                   /* the first attempt has ended, well or not */
+	struct rpc_client *client;    /* owned by the brick's fiber; look it up anew after every YIELDS */
+	uint64_t link;                /* number of the present connection: equal = nothing was lost in between */
+	struct gfid boot;             /* HELLO */
+	uint64_t credit_bytes;
+	uint64_t unstable_bytes;      /* payload sent and not yet below a stable floor, all domains */
+	uint64_t down_since_ns;
+	char why[200];
+	uint64_t checksum_errors, repaired_blocks;
+	struct fiber *fiber;
+	bool ping_out;                /* a ping is waiting for its answer */
+};
+
+/* heal.c: what all domains of a set share. */
+struct ec_heal_rate {
+	uint64_t limit_bytes_per_s;   /* 0 = none */
+	uint64_t next_ns;             /* the token bucket is empty until then */
+	bool paused;
+	struct waitq changed;         /* limit or pause changed */
+};
+
+struct ec_set {
+	struct ec_set_config cfg;
+	struct ec_geometry geo;
+	struct ec_codec *codec;
+	struct ec_stripe_cache *cache;
+	uint64_t next_key;            /* cache keys of domains */
+	uint64_t instance;            /* random: this process's life of the set */
+	struct gfid owner;            /* in promises: gateway uuid with the instance in its second half (H15) */
+	struct ec_brick bricks[EC_MAX_BRICKS];
+	struct waitq up_wq;           /* a brick came up, went down, or was tried */
+	struct list domains;
+	bool closing;
+	unsigned fibers;              /* brick fibers still running */
+	struct waitq closed_wq;
+	struct list free_tx;          /* pools, bounded by EC_POOL_MAX */
+	struct list free_reads;
+	unsigned tx_made, reads_made;
+	struct waitq pool_wq;
+	struct ec_heal_rate heal_rate;
+};
+
+uint32_t ec_set_up_mask(const struct ec_set *s);
+/* True when the call was started in group g; false when the brick is down: call->rc is -MYFS_E_GONE and nothing will follow. */
+bool ec_brick_start(struct ec_brick *b, struct rpc_call *call, struct rpc_group *g);
+/* "3 of 6 bricks connected; missing: node1:/b1 (connection refused), ..." into e. Returns code. */
+int ec_set_missing(const struct ec_set *s, uint32_t want, int code, struct err *e);
+
+/* ---- tx.c ---- */
+
+#define EC_RING BP_MAX_TX     /* transactions per domain that are not yet below the stable floor */
+#define EC_POOL_MAX 1024u     /* tx objects, and read objects, per set */
+#define EC_DECIDE_BATCH 128u
+
+enum ec_fate { EC_UNDECIDED, EC_COMMITTED, EC_ABORTED };
+struct ec_slot {                  /* ring entry of tx n: what is still owed to it. Index n % EC_RING */
+	uint64_t regions;
+	uint32_t shard;
+	uint32_t participants;
+	uint32_t bytes;           /* payload per participant, at most */
+	enum ec_fate fate;
+};
+
+enum ec_leg_state { EC_LEG_UNUSED, EC_LEG_SENT, EC_LEG_OK, EC_LEG_FAILED };
+struct ec_leg {                   /* one PREP to one brick */
+	struct rpc_call call;
+	struct rpc_call sync_call; /* a SYNC that followed it, when sync_sent */
+	enum ec_leg_state state;
+	bool sync_sent;
+	uint32_t kind, flags, row, nrows, coef;
+	uint32_t crc[BP_MAX_ROWS_PAYLOAD];
+	uint32_t old_crc[64];     /* OLD_CRC legs touch one chunk of one stripe: at most 16 rows */
+	struct iovec iov[RPC_PAYLOAD_IOVS];
+	unsigned iov_n;
+};
+
+struct ec_tx {
+	struct list node;         /* free list */
+	struct ec_domain *d;
+	bp_tx id;
+	uint32_t shard, lba, nblocks, tx_kind;
+	uint32_t mask;            /* participants: told to every one of them, fixed at begin */
+	uint32_t missed;          /* told too: out of sync although the tx concerns them */
+	uint32_t acked;           /* bricks whose every leg ended well */
+	uint32_t failed;          /* bricks that refused or vanished */
+	int nak;                  /* first refusal that is not about the brick's health: -ENOSPC, -MYFS_E_BADSUM, -EILSEQ, -MYFS_E_VIEW */
+	uint32_t nak_brick;
+	bool decided;
+	struct rpc_group group;
+	struct buf *bufs[EC_MAX_BRICKS + 4]; /* memory the legs point into; dropped at the end */
+	unsigned bufs_n;
+	struct ec_leg legs[];     /* [n] by brick index */
+};
+
+struct ec_decide_queue {          /* COMMITs for one brick that leave at the end of this loop iteration */
+	bp_tx txs[EC_DECIDE_BATCH];
+	unsigned n;
+};
+
+/* ---- domain.c ---- */
+
+enum ec_state {
+	EC_OPENING,               /* first takeover */
+	EC_SERVING,
+	EC_STALLED,               /* too few bricks: waiting, then taking over again under the next epoch */
+	EC_DEPOSED,               /* a newer owner exists: every request ends with -MYFS_E_FENCED */
+	EC_CLOSING
+};
+
+struct ec_heal;                   /* heal.c's own state of one domain */
+
+#define EC_REPAIR_QUEUE 64u
+struct ec_repair_item {
+	uint32_t shard, row, chunk;
+};
+
+struct ec_domain {
+	struct list node;
+	struct ec_set *set;
+	struct ec_domain_options opt;
+	struct gfid gfid;
+	uint64_t key;
+	enum ec_state state;
+	struct waitq wq;              /* woken by every change of state, view, live, floor and credit */
+	uint64_t epoch;
+	struct ec_view view;          /* newest one that is on W bricks */
+	uint64_t last_ver;            /* highest version ever sent */
+	bool view_busy;               /* a newer view is on its way: nothing starts, nothing is acknowledged (H29, I11) */
+	struct fmutex view_lock;      /* one view change at a time: keeper, join */
+	uint32_t live;                /* bricks whose present connection carries our fence and view and has lost nothing */
+	uint32_t healing;             /* of the live ones out of sync: taking part where healed (heal.c sets, domain.c clears) */
+	uint64_t link[EC_MAX_BRICKS]; /* the connection `live` speaks of */
+	uint64_t retry_ns[EC_MAX_BRICKS]; /* a brick that misbehaved is not asked again before */
+	uint32_t misbehaved[EC_MAX_BRICKS];
+	struct timer retry_timer;
+	bool keeper_runs, keeper_again;
+	struct waitq keeper_wq;
+	struct err last_error;        /* why it is not served, for messages */
+	uint64_t rollbacks;           /* takeovers that may have lost unflushed data (H25) */
+	bool lost_acked;              /* the next flush says so, once */
+
+	struct rowlock_table locks;
+	struct ec_slot *ring;         /* [EC_RING] */
+	uint64_t next_n;              /* next tx number */
+	uint64_t undecided_n;         /* every tx below is decided */
+	uint64_t stable_n;            /* every tx below is stable: the floor */
+	uint32_t reserved;            /* admitted, not yet numbered */
+	struct ec_decide_queue *decide; /* [n] */
+	uint32_t decide_mask;
+	struct deferred decide_deferred;
+
+	struct ec_missed missed;      /* what bricks out of sync lack: union over all bricks at takeover, grown by writes */
+	uint64_t *shards;             /* bitmap of shards that may exist */
+	uint32_t shards_bits;
+
+	uint64_t sync_asked, sync_begun, sync_done; /* tickets, flush.c */
+	int sync_rc;
+	bool sync_runs;
+	uint64_t unsynced_bytes;
+	struct waitq sync_wq;
+	struct timer sync_timer;
+
+	struct ec_repair_item repairs[EC_REPAIR_QUEUE];
+	unsigned repairs_n;
+	bool repair_runs;
+
+	unsigned active;              /* requests and helpers inside */
+	struct ec_heal *heal;
+	struct ec_domain_status count; /* only the counters are kept here */
+};
+
+static inline const struct ec_geometry *geo_of(const struct ec_domain *d) { return &d->set->geo; }
+static inline uint32_t ec_insync_live(const struct ec_domain *d) { return d->view.insync & d->live; }
+
+/* Facts reported by anybody; domain.c decides. None of them parks. */
+void ec_domain_event(struct ec_domain *d);                      /* look again: runs the keeper */
+void ec_domain_brick_down(struct ec_domain *d, uint32_t b);     /* its connection ended */
+void ec_domain_suspect(struct ec_domain *d, uint32_t b, int rc); /* it answered what a good member does not */
+void ec_domain_depose(struct ec_domain *d);                     /* it said FENCED */
+void ec_domain_stall(struct ec_domain *d);
+void ec_domain_changed(struct ec_domain *d);                    /* wakes everybody who waits on d->wq */
+/* Waits until requests may run. write: also no view change under way and enough members. 0, -MYFS_E_QUORUM, -MYFS_E_FENCED. */
+int ec_domain_ready(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELDS;
+bool ec_domain_may_write(const struct ec_domain *d);
+static inline uint64_t ec_deadline(const struct ec_domain *d) { return loop_now_ns() + d->set->cfg.io_timeout_ns; }
+/* Requests and background helpers bracket themselves so that close can wait for them. -MYFS_E_FENCED when closing. */
+int ec_domain_enter(struct ec_domain *d);
+void ec_domain_leave(struct ec_domain *d);
+/* Starts a call to brick b for this domain: queued COMMITs go first, so that order on the connection is kept. As ec_brick_start. */
+bool ec_call_start(struct ec_domain *d, uint32_t b, struct rpc_call *call, struct rpc_group *g);
+int ec_call_sync(struct ec_domain *d, uint32_t b, struct rpc_call *call) YIELDS;
+void ec_call_init(struct rpc_call *c, uint32_t type, xdrproc_t args_proc, void *args, xdrproc_t res_proc, void *res);
+/* FENCE with our epoch and the present view to one brick that is out of the view: then it is live. */
+int ec_domain_admit_brick(struct ec_domain *d, uint32_t b) YIELDS;
+void ec_shard_note(struct ec_domain *d, uint32_t shard); /* it may exist from now on */
+int ec_shards_grow(struct ec_domain *d, uint32_t bits);
+static inline void gfid_to_wire(const struct gfid *g, bp_uuid out) { memcpy(out, g->b, 16); }
+
+/* ---- takeover.c ---- */
+/* One attempt: fence, resolve, ready. May be repeated after any failure. -MYFS_E_QUORUM (try again when bricks return), -MYFS_E_FENCED
+ * (only when `steal` is false: somebody else promised higher), -MYFS_E_UNSEEDED (never created). */
+int ec_takeover(struct ec_domain *d, bool steal, uint64_t deadline_ns, struct err *e) YIELDS;
+
+/* ---- view.c ---- */
+/* Writes nv (epoch, state, insync, boots given; ver is chosen) to `targets` and adopts it when W of them hold it. `missed` (may be
+ * NULL) goes with it. Caller holds view_lock. 0, -MYFS_E_QUORUM (the domain is stalled then), -MYFS_E_FENCED. */
+int ec_view_write(struct ec_domain *d, struct ec_view *nv, uint32_t targets, const struct ec_missed *missed) YIELDS;
+int ec_view_drop(struct ec_domain *d, uint32_t bricks) YIELDS;
+/* heal.c: brick b is healed everywhere and flushed. Tells b all that other stale bricks missed, then makes it a member.
+ * 0, -EAGAIN (not the moment: somebody is being dropped), or an error. */
+int ec_view_join(struct ec_domain *d, uint32_t b) YIELDS;
+/* The present view, to brick b alone. */
+int ec_view_tell(struct ec_domain *d, uint32_t b) YIELDS;
+
+/* ---- tx.c ---- */
+int ec_tx_rings_new(struct ec_domain *d);
+void ec_tx_rings_free(struct ec_domain *d);
+/* After a takeover: a new epoch begins with number 1. */
+void ec_tx_reset(struct ec_domain *d);
+/* Waits for a place in the ring, a pooled object and credit on every brick of `bricks`. ret is bound to d. 0 or as ec_domain_ready. */
+int ec_tx_admit(struct ec_domain *d, uint64_t bytes_per_brick, uint64_t deadline_ns, struct ec_tx **ret) YIELDS;
+/* Numbers it, the row lock just taken: roles = bricks the change concerns. -EAGAIN when writes may not start now. */
+int ec_tx_begin(struct ec_tx *tx, uint32_t shard, uint32_t lba, uint32_t nblocks, uint32_t tx_kind, uint32_t roles,
+		uint64_t regions);
+/* Memory that lives as long as the tx. NULL when there is none. */
+uint8_t *ec_tx_memory(struct ec_tx *tx, size_t bytes);
+void ec_tx_keep(struct ec_tx *tx, struct buf *b); /* takes a reference */
+/* The leg of brick b, to be filled and sent. */
+struct ec_leg *ec_tx_leg(struct ec_tx *tx, uint32_t b, uint32_t kind, uint32_t row, uint32_t nrows);
+void ec_leg_add(struct ec_leg *leg, const void *p, size_t len);
+void ec_tx_send(struct ec_tx *tx, struct ec_leg *leg, xdrproc_t res_proc);
+/* Brick b's leg, sent without DURABLE, must be durable too before the next ec_tx_settle returns. */
+void ec_tx_send_sync(struct ec_tx *tx, uint32_t b);
+/* Waits until all sent legs ended. 0: every participant that is still a member holds it (a view change, if one was needed, is on W bricks).
+ * -EAGAIN: abandoned or aborted, start anew. -ENOSPC, -MYFS_E_BADSUM (nak_brick), -EILSEQ, -MYFS_E_FENCED: aborted. */
+int ec_tx_settle(struct ec_tx *tx, uint32_t needed, uint64_t deadline_ns) YIELDS;
+void ec_tx_commit(struct ec_tx *tx); /* queues COMMIT; from here it is decided */
+void ec_tx_abort(struct ec_tx *tx);
+void ec_tx_end(struct ec_tx *tx);    /* back to the pool; aborts it when it was begun and not decided */
+void ec_decide_flush(struct ec_domain *d, uint32_t b);
+/* Must this write be durable before it counts? Asked for, or only K members are left (H12). */
+static inline bool ec_durable(const struct ec_domain *d, bool fua)
+{
+	return fua || mask_count(d->view.insync) <= geo_of(d)->k;
+}
+
+/* ---- update.c: one part, one transaction ---- */
+struct ec_part {
+	struct ec_domain *d;
+	uint32_t shard, lba, nblocks;  /* PARTIAL: inside one stripe. FULL: whole stripes of one region. ZERO: whole stripes */
+	enum { EC_PART_FULL, EC_PART_PARTIAL, EC_PART_ZERO } kind;
+	const uint8_t *data;           /* nblocks * 4096 bytes; NULL = zeros */
+	uint32_t skip, bytes;          /* bytes != 0: nblocks is 1 and only [skip, skip + bytes) of it change; data is those bytes */
+	bool fua;
+	uint64_t deadline_ns;
+};
+/* Retries until done or the deadline. 0, -ENOSPC, -MYFS_E_UNREADABLE, -MYFS_E_QUORUM, -MYFS_E_FENCED, -ENOMEM. */
+int ec_part_write(const struct ec_part *p) YIELDS;
+
+/* ---- read.c ---- */
+struct ec_read_leg {              /* one READ of one brick */
+	struct rpc_call call;
+	struct bp_read_args args;
+	struct bp_read_res res;
+	uint32_t crc[BP_MAX_ROWS_PAYLOAD];
+	bool started;
+};
+struct ec_reads {                 /* pooled: one leg per brick */
+	struct list node;
+	struct rpc_group group;
+	struct ec_read_leg legs[];
+};
+struct ec_reads *ec_reads_get(struct ec_set *s) YIELDS;
+void ec_reads_put(struct ec_set *s, struct ec_reads *r); /* drops payloads */
+void ec_read_start(struct ec_domain *d, struct ec_reads *r, uint32_t b, uint32_t shard, uint32_t row, uint32_t nrows);
+/* After the leg ended: 0 (payload checked against its checksums, or zero), -MYFS_E_BADSUM, or the brick's error. *ret_row: first bad row. */
+int ec_read_verify(struct ec_read_leg *leg, uint32_t *ret_row);
+/* Counts, suspects or deposes according to what a READ of brick b said. */
+void ec_read_blame(struct ec_domain *d, uint32_t b, int rc);
+
+/* ---- cut.c ---- */
+/* Committed content of chunks `want` (mask of chunk numbers, parity included) in rows of one region; the caller holds C or X on
+ * them. dst[chunk] gets nrows * 4096 bytes. `avoid`: chunk numbers not to be read. Sources are in-sync bricks only (I9), read in parallel; what cannot
+ * be read is rebuilt. nrows <= 256. 0, -MYFS_E_UNREADABLE, -EAGAIN (bricks went away: wait until ready), -MYFS_E_FENCED, -ENOMEM. */
+int ec_cut_read(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t want, uint32_t avoid,
+		uint8_t *const *dst) YIELDS;
+
+/* ---- flush.c ---- */
+/* Everything committed before is durable on every member, and the floor has moved. 0 or as ec_flush. */
+int ec_domain_sync(struct ec_domain *d, uint64_t deadline_ns) YIELDS;
+void ec_sync_note(struct ec_domain *d, uint64_t bytes); /* a tx was committed: arms the timer, or starts a SYNC when much is waiting */
+void ec_sync_start(struct ec_domain *d);                /* in the background, now */
+void ec_sync_timer(void *arg);
+void ec_floor_release(struct ec_domain *d, uint64_t n); /* tx below n leave the ring */
+
+/* ---- repair.c ---- */
+void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk); /* later, in the background */
+int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS;
+
+/* ---- heal.c ---- */
+int ec_heal_new(struct ec_domain *d);
+void ec_heal_free(struct ec_domain *d);
+/* The domain is served, or a brick out of sync has become live: heal what is to be healed. Idempotent, does not park. */
+void ec_heal_kick(struct ec_domain *d);
+/* Brick b (in d->healing or not) is gone or misbehaved: its bit in d->healing is clear already. Does not park. */
+void ec_heal_brick_lost(struct ec_domain *d, uint32_t b);
+/* Ends healing and waits for its fibers; state is EC_CLOSING. */
+void ec_heal_stop(struct ec_domain *d) YIELDS;
+/* In-sync bricks plus those of d->healing that are healed in this region: who takes part in writes there. */
+uint32_t ec_heal_participants(const struct ec_domain *d, uint32_t shard, uint32_t region);
+/* Fills healing, missed_bytes, healed_bytes and cause. */
+void ec_heal_status(const struct ec_domain *d, struct ec_domain_status *ret);
+
+#endif
