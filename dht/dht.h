@@ -1,11 +1,14 @@
 /* dht.h - what a volume is: several brick sets, a namespace over them, files cut in shards placed by hash.
  *
- * File data of shard n lives on the set that the DHT hash of its name ("<gfid>.<n>" in /.shard, or the file's own name in /block
- * for n = 0) selects in the volume's layout; see dht/README.md. All calls belong to one loop. */
+ * Shard n of a file lives on the set that the DHT hash of "<gfid>.<n>" selects in the layout of /.shard, n = 0 included: the base
+ * file and its name in /block are on that set too, so a rename never moves data; see dht/README.md. All calls belong to one loop. */
 #ifndef MYFS_DHT_H
 #define MYFS_DHT_H
 
 #include "ec/ec.h"
+
+#define DHT_MAX_FILE_BYTES (UINT64_C(1) << 46) /* 64 TiB: a million shards */
+#define DHT_TRASH_PREFIX ".trash."             /* deleted files wait in /block under this and their gfid */
 
 struct dht_volume;
 struct dht_file;
@@ -28,9 +31,13 @@ void dht_volume_close(struct dht_volume *v) YIELDS;
 int dht_volume_wait_up(struct dht_volume *v, uint64_t deadline_ns, struct err *e) YIELDS;
 unsigned dht_volume_sets(const struct dht_volume *v);
 struct ec_set *dht_volume_set(struct dht_volume *v, unsigned index);
+/* Of the namespace domain on one set; false (ret untouched) while it is not open. */
+bool dht_volume_names_status(const struct dht_volume *v, unsigned set, struct ec_domain_status *ret);
 
 /* Namespace: takes the volume's namespace domain over on first use. Idempotent; finished on every in-sync brick and durable. */
-int dht_namespace_init(struct dht_volume *v, struct err *e) YIELDS; /* /, /block, /.shard with layouts */
+int dht_namespace_init(struct dht_volume *v, struct err *e) YIELDS; /* /, /block, /.shard with layouts; only for volumes that may be new */
+/* Opens the namespace domain on every set, so that names missed by returning bricks are healed. */
+int dht_namespace_open(struct dht_volume *v, struct err *e) YIELDS;
 int dht_create(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, struct err *e) YIELDS; /* /block/<name> */
 int dht_lookup(struct dht_volume *v, const char *name, struct gfid *ret_gfid, uint64_t *ret_size, struct err *e) YIELDS;
 int dht_set_size(struct dht_volume *v, const struct gfid *gfid, const char *name, uint64_t size_bytes, struct err *e) YIELDS;
@@ -43,15 +50,18 @@ int dht_list(struct dht_volume *v, int (*emit)(void *arg, const char *name, cons
 /* Opening a file takes its domain over on every set. */
 int dht_open(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, bool create, struct dht_file **ret, struct err *e) YIELDS;
 void dht_close(struct dht_file *f) YIELDS;
-void dht_file_resized(struct dht_file *f, uint64_t size_bytes);
+/* The end moves; requests past it are refused with -EINVAL. -ENOMEM changes nothing. */
+int dht_file_resized(struct dht_file *f, uint64_t size_bytes);
 int dht_read(struct dht_file *f, uint64_t off, uint32_t len, struct bufs *out) YIELDS;
 int dht_write(struct dht_file *f, uint64_t off, struct iov data, bool fua) YIELDS;
 int dht_zero(struct dht_file *f, uint64_t off, uint64_t len, bool fua) YIELDS;
 int dht_flush(struct dht_file *f) YIELDS;
 /* Emits consecutive extents from off; stops after len bytes, or when emit returns non-zero. */
 int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void *arg, uint64_t len, bool data), void *arg) YIELDS;
-int dht_usage(struct dht_file *f, uint64_t *ret_bytes) YIELDS;
-/* Sum over sets; insync/connected/healing masks are of set `index`. */
+/* Allocated bytes on the bricks, parity included; bricks that do not answer are taken to hold as much as the others. Needs no open file
+ * and takes nothing over. */
+int dht_usage(struct dht_volume *v, const struct gfid *gfid, uint64_t *ret_bytes, struct err *e) YIELDS;
+/* Counters are sums over sets; masks, epoch, view and cause are of set `set`; serving: all sets serve. */
 void dht_file_status(const struct dht_file *f, unsigned set, struct ec_domain_status *ret);
 
 #endif
