@@ -56,6 +56,12 @@ struct ec_brick_status {
 	uint64_t repaired_blocks; /* and rewrote */
 };
 void ec_set_brick_status(const struct ec_set *s, unsigned index, struct ec_brick_status *ret);
+/* What brick `index` says of itself (space, journal, counters). -ENOTCONN when it is not connected. */
+struct bp_stat_res;
+int ec_set_brick_stat(struct ec_set *s, unsigned index, struct bp_stat_res *ret) YIELDS;
+/* Bytes that the connected bricks have allocated for a domain, parity included, and how many answered. Takes nothing over.
+ * -ENOTCONN when no brick answered. */
+int ec_set_usage(struct ec_set *s, const struct gfid *domain, uint64_t *ret_bytes, unsigned *ret_bricks) YIELDS;
 
 struct ec_domain_options {
 	struct gfid gfid;
