@@ -178,7 +178,7 @@ static int run_up(const struct invocation *in)
 {
 	static struct volume_plan plan;
 	struct demo d;
-	int nodes, per_node, rc = parse_up(in, &nodes, &per_node, &plan);
+	int nodes = 0, per_node = 0, rc = parse_up(in, &nodes, &per_node, &plan);
 	if (rc == 0)
 		rc = demo_locate(in, &d);
 	if (rc != 0)

@@ -383,8 +383,8 @@ static bool takes_next(const char *arg)
 int program_main(const struct program *p, int argc, char **argv)
 {
 	struct invocation in = {.program = p->name, .argc = argc, .argv = argv};
-	const char *words[MAX_ARGS];
-	int word_index[MAX_ARGS], n_words = 0;
+	const char *words[MAX_ARGS] = {NULL};
+	int word_index[MAX_ARGS] = {0}, n_words = 0;
 	if (argc > MAX_ARGS)
 		return usage_error(&in, "more than %d arguments", MAX_ARGS);
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
