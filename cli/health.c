@@ -1,0 +1,221 @@
+#include "cli/health.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "cli/volume.h"
+
+#define ASK_TIMEOUT_MS 3000
+
+const char *health_level_name(enum health_level level)
+{
+	static const char *const names[] = {"OK", "OK", "WARNING", "ERROR"};
+	return names[level];
+}
+
+static const char *str(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+	return s != NULL ? s : "";
+}
+
+static json_int_t num(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static void add_finding(struct health *h, enum health_level level, const char *code, const char *effect, const char *action, const char *fmt, ...)
+	PRINTF(6, 7);
+static void add_finding(struct health *h, enum health_level level, const char *code, const char *effect, const char *action, const char *fmt, ...)
+{
+	char text[700];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	json_array_append_new(h->findings, json_pack("{s:s,s:s,s:s,s:s,s:s}", "code", code, "level", level == HEALTH_ERR ? "error" : level == HEALTH_WARN ? "warning" : "info",
+	                                             "status", text, "effect", effect, "action", action));
+	if (level > h->level)
+		h->level = level;
+}
+
+static json_t *ask_quietly(const char *control, const char *method)
+{
+	struct control_error ce;
+	json_t *result = NULL;
+	const char *path = unix_path(control);
+	return path != NULL && control_call(path, method, NULL, ASK_TIMEOUT_MS, &result, &ce) == 0 ? result : NULL;
+}
+
+static void gather_nodes(struct health *h, const struct reg_node *nodes, size_t n_nodes, const struct reg_brick *bricks, size_t n_bricks)
+{
+	for (size_t i = 0; i < n_nodes; i++) {
+		json_t *status = ask_quietly(nodes[i].control, "status");
+		json_array_append_new(h->nodes, json_pack("{s:s,s:s}", "name", nodes[i].name, "state", status != NULL ? "up" : "no answer"));
+		if (status == NULL)
+			add_finding(h, HEALTH_WARN, "NODE_DOWN", "its bricks are not served", "start myfs-brickd there (demo: myfs demo revive NODE)", "node %s does not answer", nodes[i].name);
+		for (size_t b = 0; b < n_bricks; b++) {
+			if (strcmp(bricks[b].node, nodes[i].name) != 0)
+				continue;
+			char id[GFID_TEXT];
+			gfid_text(&bricks[b].uuid, id);
+			json_t *row = json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:s,s:s}", "id", id, "node", bricks[b].node, "path", bricks[b].path, "volume", bricks[b].volume, "set",
+			                        (int)bricks[b].set_index, "index", (int)bricks[b].brick_index, "state", status != NULL ? "unknown" : "no answer", "reason", "");
+			json_t *items = json_object_get(status, "bricks");
+			for (size_t k = 0; k < json_array_size(items); k++)
+				if (strcmp(str(json_array_get(items, k), "id"), id) == 0)
+					json_object_update(row, json_array_get(items, k));
+			json_array_append_new(h->bricks, row);
+		}
+		json_decref(status);
+	}
+}
+
+static void judge_bricks(struct health *h)
+{
+	size_t i;
+	json_t *b;
+	json_array_foreach(h->bricks, i, b) {
+		const char *state = str(b, "state");
+		if (strcmp(state, "no answer") != 0 && strcmp(state, "online") != 0)
+			add_finding(h, HEALTH_WARN, "BRICK_DOWN", "it holds nothing new until it is back", "myfs brick list; see the reason", "brick %s:%s is %s%s%s", str(b, "node"),
+			            str(b, "path"), state, str(b, "reason")[0] ? ": " : "", str(b, "reason"));
+		if (num(b, "full") != 0)
+			add_finding(h, HEALTH_ERR, "BRICK_FULL", "writes that need it end with \"no space\"; nothing is lost", "free space on its file system",
+			            "brick %s:%s is full", str(b, "node"), str(b, "path"));
+	}
+}
+
+static void judge_volume(struct health *h, const struct reg_volume *v)
+{
+	uint32_t survives = layout_survives(v->k, v->r), total = 0, up = 0, least = v->k + v->r;
+	for (uint32_t set = 0; set < v->sets; set++) {
+		uint32_t set_up = 0;
+		size_t i;
+		json_t *b;
+		json_array_foreach(h->bricks, i, b) {
+			if (strcmp(str(b, "volume"), v->name) != 0 || num(b, "set") != (json_int_t)set)
+				continue;
+			total++;
+			set_up += strcmp(str(b, "state"), "online") == 0;
+		}
+		up += set_up;
+		least = (uint32_t)min_u64(least, set_up);
+	}
+	uint32_t n = v->k + v->r, needed = n - survives;
+	json_array_append_new(h->volumes, json_pack("{s:s,s:i,s:i,s:i,s:b,s:i,s:i,s:i}", "name", v->name, "data", (int)v->k, "parity", (int)v->r, "survives", (int)survives, "started",
+	                                            (int)v->started, "bricks_up", (int)up, "bricks", (int)total, "may_lose", (int)least - (int)needed));
+	if (!v->started || least == n)
+		return;
+	if (least < needed) {
+		char status[128];
+		snprintf(status, sizeof(status), "a set of it has %" PRIu32 " of %" PRIu32 " bricks, %" PRIu32 " are needed", least, n, needed);
+		add_finding(h, HEALTH_ERR, "VOLUME_PAUSED", "I/O waits; nothing is lost", "bring its bricks back: myfs brick list", "volume %s is paused: %s", v->name, status);
+		return;
+	}
+	char effect[160];
+	snprintf(effect, sizeof(effect), least > needed ? "%" PRIu32 " more may fail; no data at risk yet" : "one more failure would stop its I/O (%" PRIu32 " more may fail)", least - needed);
+	add_finding(h, HEALTH_WARN, "BRICK_DOWN", effect, "bring the bricks back: myfs brick list", "volume %s runs on %" PRIu32 " of %" PRIu32 " bricks", v->name, up, total);
+}
+
+static void judge_gateway(struct health *h, const struct reg_gateway *g, const json_t *status)
+{
+	if (status == NULL) {
+		add_finding(h, HEALTH_ERR, "GATEWAY_DOWN", "its LUNs are not served; acknowledged data is on the bricks", "start myfs-blockd (demo: myfs demo revive gateway)",
+		            "gateway %s does not answer", g->name);
+		return;
+	}
+	json_int_t wrong = 0, repaired = 0;
+	size_t i;
+	json_t *v;
+	json_array_foreach(json_object_get(status, "volumes"), i, v) {
+		wrong += num(v, "checksum_errors");
+		repaired += num(v, "repaired_blocks");
+	}
+	if (wrong > 0)
+		add_finding(h, HEALTH_WARN, "CHECKSUM_ERRORS", "reads returned right data", "myfs brick list -o node,path,wrong,repaired",
+		            "%" JSON_INTEGER_FORMAT " block%s on the bricks did not match the checksum; %" JSON_INTEGER_FORMAT " rewritten", wrong, wrong == 1 ? "" : "s", repaired);
+}
+
+static void judge_heal(struct health *h, const struct reg_gateway *g)
+{
+	json_t *heal = ask_quietly(g->control, "heal.status");
+	json_int_t left = 0;
+	const char *cause = "";
+	size_t i;
+	json_t *x;
+	json_array_foreach(json_object_get(heal, "items"), i, x) {
+		left += num(x, "missed_bytes");
+		if (num(x, "missed_bytes") > 0)
+			cause = str(x, "cause");
+	}
+	if (left > 0)
+		add_finding(h, HEALTH_WARN, "HEAL_RUNNING", "until it is done fewer bricks may fail", "myfs heal status --watch",
+		            "%.1f MiB still have to be healed (%s)", (double)left / (double)MIB(1), cause[0] ? cause : "healing");
+	json_decref(heal);
+}
+
+static void judge_luns(struct health *h, const struct reg_lun *luns, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		h->luns += luns[i].state == REG_LUN_READY;
+		if (luns[i].state == REG_LUN_CREATING)
+			add_finding(h, HEALTH_WARN, "LUN_HALF_DONE", "it is not served yet", "nothing: the gateway finishes it", "LUN %s/%s is still being created", luns[i].volume, luns[i].name);
+	}
+}
+
+int health_gather(const struct invocation *in, struct health *h)
+{
+	*h = (struct health){json_array(), json_array(), json_array(), json_array(), json_array(), HEALTH_OK, 0};
+	struct registry *r = NULL;
+	int rc = cluster_open(in, &r);
+	if (rc != 0)
+		return rc;
+	struct reg_node *nodes = NULL;
+	struct reg_gateway *gateways = NULL;
+	struct reg_volume *volumes = NULL;
+	struct reg_brick *bricks = NULL;
+	struct reg_lun *luns = NULL;
+	size_t n_nodes = 0, n_gateways = 0, n_volumes = 0, n_bricks = 0, n_luns = 0;
+	struct err e = ERR_INIT;
+	rc = reg_node_list(r, &nodes, &n_nodes, &e);
+	rc = rc == 0 ? reg_gateway_list(r, &gateways, &n_gateways, &e) : rc;
+	rc = rc == 0 ? reg_volume_list(r, &volumes, &n_volumes, &e) : rc;
+	rc = rc == 0 ? reg_brick_list(r, NULL, NULL, &bricks, &n_bricks, &e) : rc;
+	rc = rc == 0 ? reg_lun_list(r, NULL, -1, &luns, &n_luns, &e) : rc;
+	registry_close(r);
+	if (rc < 0) {
+		rc = registry_failed(in, &e, "the registry cannot be read");
+	} else {
+		gather_nodes(h, nodes, n_nodes, bricks, n_bricks);
+		judge_bricks(h);
+		for (size_t i = 0; i < n_volumes; i++)
+			judge_volume(h, &volumes[i]);
+		for (size_t i = 0; i < n_gateways; i++) {
+			json_t *status = ask_quietly(gateways[i].control, "status");
+			judge_gateway(h, &gateways[i], status);
+			if (status != NULL)
+				judge_heal(h, &gateways[i]);
+			json_t *row = json_pack("{s:s,s:s}", "name", gateways[i].name, "state", status != NULL ? "up" : "no answer");
+			json_object_set_new(row, "status", status != NULL ? status : json_null());
+			json_array_append_new(h->gateways, row);
+		}
+		judge_luns(h, luns, n_luns);
+	}
+	free(nodes);
+	free(gateways);
+	free(volumes);
+	free(bricks);
+	free(luns);
+	return rc;
+}
+
+void health_free(struct health *h)
+{
+	json_decref(h->bricks);
+	json_decref(h->nodes);
+	json_decref(h->gateways);
+	json_decref(h->volumes);
+	json_decref(h->findings);
+}
