@@ -36,7 +36,8 @@ struct nbd_provider {
 	int (*trim)(struct nbd_export *x, uint64_t off, uint64_t len, bool fua);
 	int (*zero)(struct nbd_export *x, uint64_t off, uint64_t len, bool fua, bool may_trim);
 	int (*cache)(struct nbd_export *x, uint64_t off, uint64_t len);
-	/* Calls emit for consecutive extents covering a prefix of the range; data=false: hole and zero. */
+	/* Calls emit for consecutive extents covering a prefix of the range; data=false: hole and zero. emit must not be called again
+	 * once it returned nonzero (enough); one: the first extent is enough. */
 	int (*extents)(struct nbd_export *x, uint64_t off, uint64_t len, bool one, int (*emit)(void *emit_arg, uint64_t len, bool data), void *emit_arg);
 	void *arg;
 };
@@ -46,8 +47,8 @@ struct nbd_server_config {
 	struct tls_creds *tls;          /* NULL: STARTTLS answered "not available" */
 	bool tls_require;               /* options but STARTTLS/ABORT refused before TLS */
 	unsigned max_conns;             /* 0 = 1024 */
-	unsigned max_handshakes;        /* half-open at once, 0 = 64 */
-	unsigned max_handshakes_per_peer; /* 0 = 16 */
+	unsigned max_handshakes;        /* half-open at once per listener, 0 = 64; further ones wait in the backlog */
+	unsigned max_handshakes_per_peer; /* of one TCP host, 0 = 16; further ones are closed */
 	uint64_t handshake_timeout_ns;  /* 0 = 10 s */
 	unsigned max_requests;          /* in flight per connection, 0 = 128; beyond it the socket is not read */
 	uint32_t max_request_bytes;     /* 0 = 32 MiB */
@@ -62,8 +63,12 @@ struct nbd_session_info {
 struct nbd_server;
 int nbd_server_new(const struct nbd_server_config *cfg, struct nbd_server **ret);
 int nbd_server_listen(struct nbd_server *s, struct net *net, const struct address *a, struct address *ret_real, struct err *e) YIELDS;
-int nbd_server_adopt(struct nbd_server *s, struct listener *l); /* socket activation */
+int nbd_server_adopt(struct nbd_server *s, struct listener *l); /* socket activation; takes l over on success */
+/* Runs a session on a connected stream; takes it over, also on failure. */
+int nbd_server_serve(struct nbd_server *s, struct stream *stream);
 void nbd_server_stop(struct nbd_server *s) YIELDS; /* stops listening, ends sessions after their running requests (at most 5 s) */
+/* Requests that are still with the provider after nbd_server_stop finish later and free what they hold then: the provider's arg
+ * must outlive its last close. NULL is fine. */
 void nbd_server_free(struct nbd_server *s);
 /* Calls fn for every session past its handshake. */
 void nbd_server_sessions(struct nbd_server *s, void (*fn)(void *arg, const struct nbd_session_info *info), void *arg);
