@@ -33,7 +33,8 @@ struct rpc_call;
 
 /* How a set of calls is waited for. One group per fan-out, on the caller's stack. */
 struct rpc_group {
-	struct fiber *waiter;
+	struct fiber *waiter;       /* private: parked in rpc_group_wait */
+	unsigned need;              /* private: what it waits for */
 	unsigned started, ended, ok;
 };
 void rpc_group_init(struct rpc_group *g);
@@ -60,6 +61,7 @@ struct rpc_call {
 	struct list node;
 	uint64_t seq;
 	uint64_t start_ns;
+	uint64_t tx_begin, tx_end;  /* where its payload is in the output queue */
 	bool ended;
 };
 
@@ -92,7 +94,9 @@ unsigned rpc_group_wait_all(struct rpc_group *g) YIELDS;
 /* Waits until `need` calls ended well, or all ended, or the deadline passed (UINT64_MAX = none). Returns calls that ended well. Calls
  * still outstanding must be waited for, or cut loose with rpc_call_cancel, before their memory goes. */
 unsigned rpc_group_wait(struct rpc_group *g, unsigned need, uint64_t deadline_ns) YIELDS;
-void rpc_call_cancel(struct rpc_call *call); /* its reply will be dropped; the call has ended with -ECANCELED. Payload must have been sent: it is copied if not. */
+/* Ends the call with -ECANCELED now (its group counts it, `done` is not called) and drops the reply when it comes. Lent payload that
+ * still waits is copied; when the kernel is in the middle of sending it (the peer does not read) the connection ends instead. */
+void rpc_call_cancel(struct rpc_call *call);
 /* One call, start to end. Returns call->rc. */
 int rpc_call_sync(struct rpc_client *c, struct rpc_call *call) YIELDS;
 
@@ -135,8 +139,11 @@ const char *rpc_conn_peer(const struct rpc_conn *c);
 void rpc_conn_close(struct rpc_conn *c); /* soon; later requests are not handled */
 bool rpc_conn_is_open(const struct rpc_conn *c);
 
-/* Decodes the request body; 0 or -MYFS_E_PROTO. Trailing bytes are an error. Free arrays with xdr_free. */
+/* Decodes the request body into dst (zeroed by the caller); 0 or -MYFS_E_PROTO, then nothing is left to free. Trailing bytes are an
+ * error. Free arrays with xdr_free. */
 int rpc_decode(const struct rpc_request *req, xdrproc_t proc, void *dst);
+/* Same without any allocation: every array pointer of dst has been set to memory of the array's bound. Nothing to xdr_free. */
+int rpc_decode_into(const struct rpc_request *req, xdrproc_t proc, void *dst);
 /* rc == 0: body from proc/res (NULL = none) plus payload slices (a reference to each is taken until sent). rc < 0: status only. */
 void rpc_reply(struct rpc_request *req, int rc, xdrproc_t proc, void *res, const struct slice *payload, unsigned n);
 void rpc_reply_epoch(struct rpc_request *req, uint64_t epoch); /* header epoch of the reply to come; default 0 */
