@@ -34,21 +34,21 @@ int cluster_registry_path(const struct invocation *in, char ret[REG_PATH])
 	ret[0] = '\0';
 	int line = access(CONFIG_FILE, F_OK) == 0 ? ini_parse(CONFIG_FILE, on_config, ret) : 0;
 	if (line > 0)
-		return fail(in, "E-CONFIG-02", EXIT_SYSTEM, NULL, "nothing was changed", "edit " CONFIG_FILE, CONFIG_FILE " line %d cannot be read", line);
+		return report(in, "E-CONFIG-02", EXIT_SYSTEM, NULL, "nothing was changed", "edit " CONFIG_FILE, CONFIG_FILE " line %d cannot be read", line);
 	if (ret[0] != '\0')
 		return 0;
 	char dir[REG_PATH];
 	demo_default_dir(dir);
 	if (snprintf(ret, REG_PATH, "%s/registry.db", dir) >= REG_PATH)
-		return fail(in, "E-CONFIG-02", EXIT_SYSTEM, NULL, NULL, NULL, "the path of the demo directory is too long");
+		return report(in, "E-CONFIG-02", EXIT_SYSTEM, NULL, NULL, NULL, "the path of the demo directory is too long");
 	return 0;
 }
 
 int registry_failed(const struct invocation *in, const struct err *e, const char *what)
 {
 	if (e->code == -ENOENT)
-		return fail(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, e->text, NULL, NULL, "%s", what);
-	return fail(in, "E-REGISTRY-02", EXIT_SYSTEM, e->text, "data on the bricks is not affected", "myfs doctor", "%s", what);
+		return report(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, e->text, NULL, NULL, "%s", what);
+	return report(in, "E-REGISTRY-02", EXIT_SYSTEM, e->text, "data on the bricks is not affected", "myfs doctor", "%s", what);
 }
 
 int cluster_open(const struct invocation *in, struct registry **ret)
@@ -60,7 +60,7 @@ int cluster_open(const struct invocation *in, struct registry **ret)
 	struct err e = ERR_INIT;
 	rc = registry_open(path, false, ret, &e);
 	if (rc == -ENOENT)
-		return fail(in, "E-NOCLUSTER-02", EXIT_SYSTEM, path, NULL,
+		return report(in, "E-NOCLUSTER-02", EXIT_SYSTEM, path, NULL,
 		            "start one with `myfs demo up`, or name its registry with --registry FILE or $MYFS_REGISTRY",
 		            "no cluster here: the registry does not exist");
 	return rc == 0 ? 0 : registry_failed(in, &e, "the cluster's registry cannot be opened");

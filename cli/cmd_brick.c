@@ -80,7 +80,7 @@ static int run_inspect(const struct invocation *in)
 	rc = reg_node_get(r, name, &node, &e);
 	registry_close(r);
 	if (rc < 0)
-		return rc == -ENOENT ? fail(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs node list", "there is no node %s", name)
+		return rc == -ENOENT ? report(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs node list", "there is no node %s", name)
 		                     : registry_failed(in, &e, "the node cannot be read");
 	json_t *doc;
 	rc = cluster_ask_node(in, &node, "brick.inspect", json_pack("{s:s}", "path", colon + 1), &doc);

@@ -23,7 +23,7 @@
 
 static int system_failed(const struct invocation *in, const char *what, const char *path)
 {
-	return fail(in, "E-SYSTEM-02", EXIT_SYSTEM, err_name(-errno), NULL, NULL, "%s %s", what, path);
+	return report(in, "E-SYSTEM-02", EXIT_SYSTEM, err_name(-errno), NULL, NULL, "%s %s", what, path);
 }
 
 static int make_dirs(const struct invocation *in, const char *path)
@@ -188,7 +188,7 @@ static int run_up(const struct invocation *in)
 	setenv("MYFS_REGISTRY", registry, 1);
 	bool fresh = !demo_exists(&d);
 	if (fresh && !directory_is_empty(d.dir))
-		return fail(in, "E-EXISTS-03", EXIT_EXISTS, "it holds files that no demo made", "nothing was changed", "choose another: --dir DIR",
+		return report(in, "E-EXISTS-03", EXIT_EXISTS, "it holds files that no demo made", "nothing was changed", "choose another: --dir DIR",
 		            "%s cannot be used for a demo", d.dir);
 	say(in, fresh ? "starting %d nodes and a gateway ..." : "starting the demo in place again (%d nodes asked for) ...", nodes);
 	if (fresh)
@@ -244,7 +244,7 @@ static int run_kill(const struct invocation *in)
 			continue;
 		}
 		if (proc_signal(m.pid, SIGKILL) < 0 || proc_wait_gone(m.pid, STOP_TIMEOUT_MS) < 0)
-			rc = fail(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "%s cannot be killed", m.name);
+			rc = report(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "%s cannot be killed", m.name);
 		else
 			say(in, "killed %s with SIGKILL; bring it back with: myfs demo revive %s", m.name, m.name);
 	}
@@ -292,7 +292,7 @@ static int run_down(const struct invocation *in)
 			continue;
 		say(in, "%s does not stop, killing it", m[i].name);
 		if (proc_signal(m[i].pid, SIGKILL) < 0 || proc_wait_gone(m[i].pid, STOP_TIMEOUT_MS) < 0)
-			return fail(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "%s cannot be stopped", m[i].name);
+			return report(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "%s cannot be stopped", m[i].name);
 	}
 	if (opt_given(in, "keep")) {
 		say(in, "demo stopped; its files stay in %s", d.dir);

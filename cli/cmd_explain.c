@@ -68,7 +68,7 @@ static int run_explain(const struct invocation *in)
 		printf("\nwhat to do:\n  %s\n", p->cure);
 		return 0;
 	}
-	return fail(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs explain    (lists all codes)", "there is no code %s", in->args[0]);
+	return report(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs explain    (lists all codes)", "there is no code %s", in->args[0]);
 }
 
 static int run_version(const struct invocation *in)

@@ -200,7 +200,7 @@ static int run_resize(const struct invocation *in)
 	if (size % PREFERRED_ALIGN != 0 || size == 0)
 		return usage_error(in, "the new size must be a multiple of 4096 bytes above 0");
 	if (size < old)
-		return fail(in, "E-SHRINK-09", EXIT_REFUSED, "data beyond the new end would be lost", "nothing was changed", NULL,
+		return report(in, "E-SHRINK-09", EXIT_REFUSED, "data beyond the new end would be lost", "nothing was changed", NULL,
 		            "cannot shrink %s: this version only grows LUNs", in->args[0]);
 	rc = cluster_ask_gateway(in, "lun.resize", json_pack("{s:s,s:I}", "spec", in->args[0], "size_bytes", (json_int_t)size), &lun);
 	if (rc != 0)

@@ -135,7 +135,7 @@ static int find_volume(const struct invocation *in, struct registry **ret_r, str
 		return 0;
 	registry_close(*ret_r);
 	*ret_r = NULL;
-	return rc == -ENOENT ? fail(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs volume list", "there is no volume %s", in->args[0])
+	return rc == -ENOENT ? report(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs volume list", "there is no volume %s", in->args[0])
 	                     : registry_failed(in, &e, "the volume cannot be read");
 }
 
@@ -222,7 +222,7 @@ static int refuse_sessions(const struct invocation *in)
 			snprintf(why + strlen(why), sizeof(why) - strlen(why), "%s%s by %s", why[0] ? ", " : "", lun, peer ? peer : "?");
 	}
 	json_decref(result);
-	return why[0] == '\0' ? 0 : fail(in, "E-BUSY-06", EXIT_BUSY, why, "nothing was changed", "detach the clients, or repeat with --force",
+	return why[0] == '\0' ? 0 : report(in, "E-BUSY-06", EXIT_BUSY, why, "nothing was changed", "detach the clients, or repeat with --force",
 	                                 "volume %s has clients attached", in->args[0]);
 }
 
@@ -281,10 +281,10 @@ static int run_delete(const struct invocation *in)
 	if (rc < 0)
 		rc = registry_failed(in, &e, "the LUNs cannot be read");
 	else if (n > 0)
-		rc = fail(in, "E-BUSY-06", EXIT_BUSY, "LUNs, also those in the trash, live on it", "nothing was changed",
+		rc = report(in, "E-BUSY-06", EXIT_BUSY, "LUNs, also those in the trash, live on it", "nothing was changed",
 		          "delete them first: myfs-block list; myfs-block trash purge", "volume %s still holds %zu LUN%s", v.name, n, n == 1 ? "" : "s");
 	else if (v.started)
-		rc = fail(in, "E-BUSY-06", EXIT_BUSY, NULL, "nothing was changed", "myfs volume stop NAME", "volume %s is started", v.name);
+		rc = report(in, "E-BUSY-06", EXIT_BUSY, NULL, "nothing was changed", "myfs volume stop NAME", "volume %s is started", v.name);
 	else if (!confirm(in, "Deleting a volume", v.name))
 		rc = EXIT_REFUSED;
 	else

@@ -155,7 +155,7 @@ int show_error(const struct invocation *in, const struct control_error *e)
 	return e->exit_code;
 }
 
-int fail(const struct invocation *in, const char *code, int exit_code, const char *why, const char *data, const char *next,
+int report(const struct invocation *in, const char *code, int exit_code, const char *why, const char *data, const char *next,
          const char *fmt, ...)
 {
 	struct control_error e;
@@ -186,7 +186,7 @@ bool confirm(const struct invocation *in, const char *what, const char *word)
 	if (opt_given(in, "yes"))
 		return true;
 	if (!isatty(STDIN_FILENO)) {
-		fail(in, "E-CONFIRM-09", EXIT_REFUSED, "there is no terminal to ask at", "nothing was changed", "repeat the command with --yes",
+		report(in, "E-CONFIRM-09", EXIT_REFUSED, "there is no terminal to ask at", "nothing was changed", "repeat the command with --yes",
 		     "%s needs a confirmation", what);
 		return false;
 	}
@@ -197,7 +197,7 @@ bool confirm(const struct invocation *in, const char *what, const char *word)
 		if (strcmp(line, word) == 0)
 			return true;
 	}
-	fail(in, "E-CONFIRM-09", EXIT_REFUSED, "the name typed does not match", "nothing was changed", NULL, "%s was not confirmed", what);
+	report(in, "E-CONFIRM-09", EXIT_REFUSED, "the name typed does not match", "nothing was changed", NULL, "%s was not confirmed", what);
 	return false;
 }
 
@@ -207,7 +207,7 @@ static void print_options(const struct option_def *o)
 {
 	for (; o->name != NULL; o++) {
 		char left[64];
-		snprintf(left, sizeof(left), "%s%c%s--%s%s%s", o->letter ? "-" : "  ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ",
+		snprintf(left, sizeof(left), "%s%c%s--%s%s%s", o->letter ? "-" : "  ", o->letter ? o->letter : ' ', o->letter ? ", " : " ",
 		         o->name, o->value ? " " : "", o->value ? o->value : "");
 		printf("  %-28s %s%s\n", left, o->help, o->repeat ? " (may be repeated)" : "");
 	}

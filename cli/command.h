@@ -81,7 +81,7 @@ int opt_timeout_ms(const struct invocation *in, int otherwise);
 /* Prints the error (text or one JSON line, to stderr) and returns its exit code. */
 int show_error(const struct invocation *in, const struct control_error *e);
 /* Builds and prints in one go; see control_fail. */
-int fail(const struct invocation *in, const char *code, int exit_code, const char *why, const char *data, const char *next,
+int report(const struct invocation *in, const char *code, int exit_code, const char *why, const char *data, const char *next,
          const char *fmt, ...) PRINTF(7, 8);
 int usage_error(const struct invocation *in, const char *fmt, ...) PRINTF(2, 3);
 /* True when the user agreed: --yes, or typed `word` at a terminal. Without a terminal and --yes: prints the refusal, false (exit 9). */

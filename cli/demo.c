@@ -21,14 +21,14 @@ int demo_locate(const struct invocation *in, struct demo *ret)
 		dir = demo_default_dir(path);
 	char cwd[REG_PATH] = "";
 	if (dir[0] != '/' && getcwd(cwd, sizeof(cwd)) == NULL)
-		return fail(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "the current directory cannot be read");
+		return report(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "the current directory cannot be read");
 	/* A unix socket path has at most 107 bytes: DIR/gateway/control.sock. */
 	int n = snprintf(ret->dir, sizeof(ret->dir), "%s%s%s", cwd, cwd[0] ? "/" : "", dir);
 	if (n > 80)
-		return fail(in, "E-CONFIG-02", EXIT_SYSTEM, "sockets live in it, and their paths are limited to 107 bytes", "nothing was changed",
+		return report(in, "E-CONFIG-02", EXIT_SYSTEM, "sockets live in it, and their paths are limited to 107 bytes", "nothing was changed",
 		            "choose a shorter one: --dir /tmp/myfs-demo", "the demo directory's path is too long (%d bytes, 80 are possible)", n);
 	if (proc_bin_dir(ret->bin, sizeof(ret->bin)) < 0)
-		return fail(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "the directory of the programs cannot be found");
+		return report(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "the directory of the programs cannot be found");
 	return 0;
 }
 
@@ -72,7 +72,7 @@ int demo_find(const struct invocation *in, const struct demo *d, const char *nam
 			return 0;
 		}
 	}
-	return fail(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, n == 0 ? "no demo is up" : NULL, NULL, n == 0 ? "myfs demo up" : "myfs demo status",
+	return report(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, n == 0 ? "no demo is up" : NULL, NULL, n == 0 ? "myfs demo up" : "myfs demo status",
 	            "the demo has no member called %s", name);
 }
 
@@ -93,7 +93,7 @@ static int wait_ready(const struct invocation *in, const struct demo_member *m)
 	char tail[300], next[REG_PATH + 8];
 	proc_log_tail(m->log, tail, sizeof(tail));
 	snprintf(next, sizeof(next), "less %s", m->log);
-	return fail(in, "E-START-02", EXIT_SYSTEM, tail[0] ? tail : "it wrote no message", NULL, next, "%s of the demo did not start", m->name);
+	return report(in, "E-START-02", EXIT_SYSTEM, tail[0] ? tail : "it wrote no message", NULL, next, "%s of the demo did not start", m->name);
 }
 
 int demo_start_member(const struct invocation *in, const struct demo *d, const struct demo_member *m)
@@ -103,7 +103,7 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 	char program[REG_PATH], registry[REG_PATH], control[REG_PATH + 8], nbd[REG_PATH + 8];
 	struct err e = ERR_INIT;
 	if (join(program, d->bin, m->gateway ? "myfs-blockd" : "myfs-brickd") < 0 || join(registry, d->dir, "registry.db") < 0)
-		return fail(in, "E-CONFIG-02", EXIT_SYSTEM, NULL, NULL, NULL, "a path of the demo is too long");
+		return report(in, "E-CONFIG-02", EXIT_SYSTEM, NULL, NULL, NULL, "a path of the demo is too long");
 	snprintf(control, sizeof(control), "unix:%s", m->control);
 	snprintf(nbd, sizeof(nbd), "unix:%s/gateway/nbd.sock", d->dir);
 	char *brickd[] = {program, "--registry", registry, "--node", (char *)(uintptr_t)m->name, "--control", control, NULL};
@@ -121,6 +121,6 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 	}
 	int rc = proc_start(m->gateway ? blockd : brickd, m->log, m->pid, &e);
 	if (rc < 0)
-		return fail(in, "E-START-02", EXIT_SYSTEM, e.text, NULL, NULL, "%s of the demo cannot be started", m->name);
+		return report(in, "E-START-02", EXIT_SYSTEM, e.text, NULL, NULL, "%s of the demo cannot be started", m->name);
 	return wait_ready(in, m);
 }

@@ -77,13 +77,13 @@ static int check_plan(const struct invocation *in, struct volume_plan *plan)
 			if (strcmp(plan->bricks[i].node, plan->bricks[j].node) == 0 && strcmp(plan->bricks[i].path, plan->bricks[j].path) == 0)
 				return usage_error(in, "brick %s:%s is given twice", plan->bricks[i].node, plan->bricks[i].path);
 	if (plan->k > 1 && plan->k <= plan->r && !plan->force)
-		return fail(in, "E-LAYOUT-09", EXIT_REFUSED, "a set needs more than half of its bricks for a quorum", "nothing was changed",
+		return report(in, "E-LAYOUT-09", EXIT_REFUSED, "a set needs more than half of its bricks for a quorum", "nothing was changed",
 		            "choose more data than parity bricks, or repeat with --force",
 		            "layout %" PRIu32 "+%" PRIu32 " survives only %" PRIu32 " lost bricks, not %" PRIu32, plan->k, plan->r,
 		            layout_survives(plan->k, plan->r), plan->r);
 	volume_spread(plan);
 	if (!plan->force && volume_check_placement(plan, &e) < 0)
-		return fail(in, "E-PLACEMENT-09", EXIT_REFUSED, e.text, "nothing was changed",
+		return report(in, "E-PLACEMENT-09", EXIT_REFUSED, e.text, "nothing was changed",
 		            "spread the bricks over more nodes, or repeat with --force to accept it",
 		            "cannot create volume %s: losing one node would lose data", plan->name);
 	return 0;
@@ -95,7 +95,7 @@ static int check_unused(const struct invocation *in, struct registry *r, const s
 	struct reg_volume v;
 	int rc = reg_volume_get(r, plan->name, &v, &e);
 	if (rc == 0)
-		return fail(in, "E-EXISTS-03", EXIT_EXISTS, NULL, "nothing was changed", "myfs volume info", "volume %s exists already", plan->name);
+		return report(in, "E-EXISTS-03", EXIT_EXISTS, NULL, "nothing was changed", "myfs volume info", "volume %s exists already", plan->name);
 	if (rc != -ENOENT)
 		return registry_failed(in, &e, "the volumes cannot be read");
 	struct reg_brick *bricks = NULL;
@@ -106,7 +106,7 @@ static int check_unused(const struct invocation *in, struct registry *r, const s
 	for (size_t i = 0; i < n && rc == 0; i++)
 		for (size_t j = 0; j < plan->n_bricks && rc == 0; j++)
 			if (strcmp(bricks[i].node, plan->bricks[j].node) == 0 && strcmp(bricks[i].path, plan->bricks[j].path) == 0)
-				rc = fail(in, "E-EXISTS-03", EXIT_EXISTS, NULL, "nothing was changed", "choose an unused directory",
+				rc = report(in, "E-EXISTS-03", EXIT_EXISTS, NULL, "nothing was changed", "choose an unused directory",
 				          "brick %s:%s already belongs to volume %s", bricks[i].node, bricks[i].path, bricks[i].volume);
 	free(bricks);
 	return rc;
@@ -126,7 +126,7 @@ static int prepare_brick(const struct invocation *in, struct registry *r, const 
 	struct reg_node node;
 	struct err e = ERR_INIT;
 	if (reg_node_get(r, b->node, &node, &e) < 0)
-		return fail(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs node list", "there is no node %s", b->node);
+		return report(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, NULL, NULL, "myfs node list", "there is no node %s", b->node);
 	char volume[GFID_TEXT], brick[GFID_TEXT];
 	json_t *result = NULL, *params = json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:b}", "path", b->path, "volume", gfid_text(&v->uuid, volume),
 	                                           "brick", gfid_text(&b->uuid, brick), "set", (json_int_t)b->set_index, "index", (json_int_t)b->brick_index,
