@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# More bricks gone than the layout survives: I/O waits, ends well when they return, ends with an error after the io-timeout; never wrong bytes.
+. "$(dirname "$0")/lib.sh"
+demo_up
+new_lun vol/lun 64M
+head -c 8M /dev/urandom >"$work/a"
+nbdcopy --flush "$work/a" "$uri"
+step "three of six bricks die while a client writes; two return: the write ends well"
+nbdsh -u "$uri" -c '
+import subprocess, threading
+data = open("'"$work"'/a","rb").read()
+subprocess.run("myfs demo kill -q node1 node2 node3", shell=True, check=True)
+done = []
+t = threading.Thread(target=lambda: (h.pwrite(data[:1<<20], 16<<20), done.append(1)))
+t.start()
+t.join(2)
+assert not done, "a write was acknowledged without quorum"
+subprocess.run("myfs demo revive -q node2 node3", shell=True, check=True)
+t.join(60)
+assert done, "the write did not end after the bricks came back"
+assert h.pread(1<<20, 16<<20) == data[:1<<20]
+assert h.pread(1<<20, 0) == data[:1<<20]
+'
+myfs demo revive -q node1
+heal_all
+step "status says it"
+myfs demo kill -q node1 node2 node3
+myfs status | grep -q 'paused'
+expect_exit 2 myfs status --nagios
+myfs demo revive -q node1 node2 node3
+heal_all
+nbdcopy "$uri" "$work/b"
+cmp -n $((8 << 20)) "$work/a" "$work/b"
