@@ -5,7 +5,7 @@
 #ifndef MYFS_BRICK_NS_H
 #define MYFS_BRICK_NS_H
 
-#include "brick.h" /* generated from core/rpc/brick.x */
+#include <brick.h> /* generated from core/rpc/brick.x; <> so that brick/brick.h is not meant */
 #include "brick/tree.h"
 
 /* 0; -EINVAL bad argument; -EEXIST name or gfid taken by something else; -ENOENT parent or source missing; -ENOTEMPTY; -EPERM xattr

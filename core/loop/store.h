@@ -14,7 +14,7 @@
 struct store;
 struct file;
 
-#define STORE_ROOT "."
+#define STORE_ROOT ""
 
 struct file_info {
 	uint32_t mode;        /* st_mode */
