@@ -9,7 +9,7 @@
 /* Patterns kept: all rotations of a few outages of the widest usual codes. */
 #define DECODE_ENTRIES 64u
 /* Erasure patterns tried one by one at start. Wider codes rest on the structural proof alone. */
-#define PROOF_PATTERNS 20000u
+#define PROOF_PATTERNS 2000u
 /* Zeros that stand for a NULL source; longer runs are coded piece by piece. */
 #define ZERO_PIECE 16384u
 /* isa-l expands every coefficient to 32 bytes of lookup table. */
