@@ -1,0 +1,229 @@
+/* exports.c - NBD requests to LUNs.
+ *
+ * CAN_MULTI_CONN is true in earnest: one gateway owns the LUN, all its connections go through the same open file, and a flush on any of
+ * them covers what was acknowledged on all. A zero request may always punch holes: a block of zeros and a hole read the same, and on
+ * an erasure-coded LUN there is no "allocated" to preserve. */
+#include "blockd/exports.h"
+
+#include <stdio.h>
+
+#include "blockd/lun.h"
+
+#define MAX_BLOCK_BYTES (32u << 20)
+#define PREFERRED_BLOCK MYFS_BLOCK
+
+struct nbd_export { /* one session's use of a LUN */
+	struct lun *lun;
+	uint32_t generation;
+};
+
+static bool name_valid(const char *s, size_t len)
+{
+	if (len == 0 || len >= REG_NAME)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		bool word = (s[i] >= 'a' && s[i] <= 'z') || (s[i] >= '0' && s[i] <= '9');
+
+		if (!word && (i == 0 || !strchr("._-", s[i])))
+			return false;
+	}
+	return true;
+}
+
+int lun_spec_parse(const char *spec, char ret_volume[REG_NAME], char ret_name[REG_NAME], struct err *e)
+{
+	const char *slash = strchr(spec, '/');
+
+	if (!slash || !name_valid(spec, (size_t)(slash - spec)) || !name_valid(slash + 1, strlen(slash + 1)))
+		return err_set(e, -EINVAL, "\"%.130s\" is not a LUN: write VOLUME/LUN, names of a-z 0-9 . _ -", spec);
+	snprintf(ret_volume, REG_NAME, "%.*s", (int)(slash - spec), spec);
+	snprintf(ret_name, REG_NAME, "%s", slash + 1);
+	return 0;
+}
+
+static int find_row(struct blockd *d, const char *spec, struct reg_lun *ret, struct err *e)
+{
+	char volume[REG_NAME], name[REG_NAME];
+
+	/* What cannot be a name does not exist. */
+	if (lun_spec_parse(spec, volume, name, e) < 0)
+		return err_set(e, -ENOENT, "no LUN %.130s", spec);
+	return reg_lun_get(d->registry, volume, name, ret, e);
+}
+
+static void fill_info(const struct reg_lun *row, struct nbd_export_info *info)
+{
+	*info = (struct nbd_export_info){.size_bytes = row->size_bytes,
+	                                 .min_block = 1,
+	                                 .preferred_block = PREFERRED_BLOCK,
+	                                 .max_block = MAX_BLOCK_BYTES,
+	                                 .multi_conn = true};
+	snprintf(info->description, sizeof(info->description), "myfs LUN, %u byte blocks", row->block_size);
+}
+
+static int export_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
+{
+	struct blockd *d = arg;
+	struct reg_lun *rows = NULL;
+	size_t n = 0;
+	int rc = reg_lun_list(d->registry, NULL, REG_LUN_READY, &rows, &n, NULL);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		char name[2 * REG_NAME];
+
+		snprintf(name, sizeof(name), "%s/%s", rows[i].volume, rows[i].name);
+		emit(emit_arg, name, "myfs LUN");
+	}
+	free(rows);
+	return rc;
+}
+
+static int export_info(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info, struct err *e)
+{
+	struct reg_lun row;
+	int rc = find_row(arg, name, &row, e);
+
+	(void)peer;
+	if (rc == 0 && row.state != REG_LUN_READY)
+		rc = err_set(e, -ENOENT, "%s is being made or deleted", name);
+	if (rc == 0)
+		fill_info(&row, info);
+	return rc;
+}
+
+static int export_open(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret, struct nbd_export_info *info,
+                       struct err *e)
+{
+	struct blockd *d = arg;
+	struct nbd_export *x;
+	struct reg_lun row;
+	int rc = find_row(d, name, &row, e);
+
+	(void)peer;
+	if (rc < 0)
+		return rc;
+	x = calloc(1, sizeof(*x));
+	if (!x)
+		return err_set(e, -ENOMEM, "no memory");
+	rc = lun_hold(d, &row, &x->lun, e);
+	if (rc < 0) {
+		free(x);
+		return rc;
+	}
+	x->generation = x->lun->generation;
+	x->lun->sessions++;
+	fill_info(&x->lun->row, info);
+	*ret = x;
+	return 0;
+}
+
+static void export_close(struct nbd_export *x)
+{
+	x->lun->sessions--;
+	lun_release(x->lun);
+	free(x);
+}
+
+static int export_read(struct nbd_export *x, uint64_t off, uint32_t len, struct bufs *out)
+{
+	int rc = lun_enter(x->lun, x->generation);
+
+	if (rc == 0) {
+		rc = dht_read(x->lun->file, off, len, out);
+		lun_leave(x->lun, rc);
+	}
+	return rc;
+}
+
+static int export_write(struct nbd_export *x, uint64_t off, struct iov data, bool fua)
+{
+	int rc = lun_enter(x->lun, x->generation);
+
+	if (rc == 0) {
+		rc = dht_write(x->lun->file, off, data, fua);
+		lun_leave(x->lun, rc);
+	}
+	return rc;
+}
+
+static int export_flush(struct nbd_export *x)
+{
+	int rc = lun_enter(x->lun, x->generation);
+
+	if (rc == 0) {
+		rc = dht_flush(x->lun->file);
+		lun_leave(x->lun, rc);
+	}
+	return rc;
+}
+
+static int export_trim(struct nbd_export *x, uint64_t off, uint64_t len, bool fua)
+{
+	int rc = lun_enter(x->lun, x->generation);
+
+	if (rc == 0) {
+		rc = dht_zero(x->lun->file, off, len, fua);
+		lun_leave(x->lun, rc);
+	}
+	return rc;
+}
+
+static int export_zero(struct nbd_export *x, uint64_t off, uint64_t len, bool fua, bool may_trim)
+{
+	(void)may_trim;
+	return export_trim(x, off, len, fua);
+}
+
+static int export_cache(struct nbd_export *x, uint64_t off, uint64_t len)
+{
+	/* "Please read ahead" is a hint; bricks read ahead by themselves. Only whether we can still serve is told. */
+	int rc = lun_enter(x->lun, x->generation);
+
+	(void)off;
+	(void)len;
+	if (rc == 0)
+		lun_leave(x->lun, 0);
+	return rc;
+}
+
+struct one_extent {
+	int (*emit)(void *emit_arg, uint64_t len, bool data);
+	void *emit_arg;
+};
+
+static int emit_one(void *arg, uint64_t len, bool data)
+{
+	struct one_extent *one = arg;
+	int rc = one->emit(one->emit_arg, len, data);
+
+	return rc != 0 ? rc : 1;
+}
+
+static int export_extents(struct nbd_export *x, uint64_t off, uint64_t len, bool one, int (*emit)(void *emit_arg, uint64_t len, bool data),
+                          void *emit_arg)
+{
+	struct one_extent first = {emit, emit_arg};
+	int rc = lun_enter(x->lun, x->generation);
+
+	if (rc == 0) {
+		rc = dht_extents(x->lun->file, off, len, one ? emit_one : emit, one ? (void *)&first : emit_arg);
+		lun_leave(x->lun, rc);
+	}
+	return rc;
+}
+
+struct nbd_provider exports_provider(struct blockd *d)
+{
+	return (struct nbd_provider){.list = export_list,
+	                             .open = export_open,
+	                             .info = export_info,
+	                             .close = export_close,
+	                             .read = export_read,
+	                             .write = export_write,
+	                             .flush = export_flush,
+	                             .trim = export_trim,
+	                             .zero = export_zero,
+	                             .cache = export_cache,
+	                             .extents = export_extents,
+	                             .arg = d};
+}

@@ -1,0 +1,328 @@
+/* lun.c - the life of an open LUN; see lun.h for states and invariants. */
+#include "blockd/lun.h"
+
+#include <stdio.h>
+
+#include "blockd/peer.h"
+#include "blockd/watch.h"
+#include "core/base/log.h"
+
+#define KEEP_OPEN_NS (60 * NS_PER_S)
+
+struct lun *lun_find(struct blockd *d, const struct gfid *gfid)
+{
+	list_for_each(l, &d->luns, struct lun, node)
+		if (gfid_eq(&l->row.gfid, gfid))
+			return l;
+	return NULL;
+}
+
+static struct lun *lun_new(struct blockd *d, const struct reg_lun *row)
+{
+	struct lun *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	l->d = d;
+	l->row = *row;
+	l->keep_ns = KEEP_OPEN_NS;
+	waitq_init(&l->changed);
+	list_init(&l->node);
+	list_push_back(&d->luns, &l->node);
+	return l;
+}
+
+static void lun_free_if_unused(struct lun *l)
+{
+	if (l->state == LUN_CLOSED && l->holds == 0) {
+		list_del(&l->node);
+		free(l);
+	}
+}
+
+static void lun_become(struct lun *l, enum lun_state state)
+{
+	l->state = state;
+	waitq_wake_all(&l->changed);
+}
+
+/* ---- open ---- */
+
+/* Owner in the registry: written after the takeover, because an empty owner also says that the LUN was never opened. */
+static int lun_record_owner(struct lun *l, struct err *e)
+{
+	struct reg_lun row;
+	int rc;
+
+	if (strcmp(l->row.owner, l->d->self.name) == 0)
+		return 0;
+	rc = registry_begin(l->d->registry, e);
+	if (rc < 0)
+		return rc;
+	rc = reg_lun_get_gfid(l->d->registry, &l->row.gfid, &row, e);
+	if (rc == 0) {
+		snprintf(row.owner, sizeof(row.owner), "%s", l->d->self.name);
+		rc = reg_lun_put(l->d->registry, &row, e);
+	}
+	if (rc == 0)
+		rc = registry_commit(l->d->registry, e);
+	else
+		registry_rollback(l->d->registry);
+	if (rc == 0)
+		snprintf(l->row.owner, sizeof(l->row.owner), "%s", l->d->self.name);
+	return rc;
+}
+
+static int lun_open_file(struct lun *l, struct err *e) YIELDS
+{
+	bool never_opened = l->row.owner[0] == '\0';
+	int rc = 0;
+
+	if (!never_opened && strcmp(l->row.owner, l->d->self.name) != 0)
+		rc = peer_release_lun(l->d, l->row.owner, &l->row.gfid, e);
+	if (rc == 0)
+		rc = gfid_set_add(&l->d->attention, &l->row.gfid, e); /* L4 */
+	if (rc == 0)
+		rc = dht_open(l->volume->dht, l->row.name, &l->row.gfid, l->row.size_bytes, never_opened, &l->file, e);
+	if (rc == 0) {
+		rc = lun_record_owner(l, e);
+		if (rc < 0) {
+			dht_close(l->file);
+			l->file = NULL;
+		}
+	}
+	return rc;
+}
+
+static int lun_open(struct lun *l, struct err *e) YIELDS
+{
+	int rc;
+
+	assert(l->state == LUN_CLOSED && !l->file); /* L1 */
+	lun_become(l, LUN_OPENING);
+	rc = reg_lun_get_gfid(l->d->registry, &l->row.gfid, &l->row, e);
+	if (rc == 0 && l->row.state != REG_LUN_READY)
+		rc = err_set(e, -ENOENT, "%s/%s is being made or deleted", l->row.volume, l->row.name);
+	if (rc == 0) {
+		l->volume = volume_get(l->d, l->row.volume);
+		rc = l->volume ? lun_open_file(l, e) : err_set(e, -ENXIO, "volume %s is not started", l->row.volume);
+	}
+	l->turn++;
+	l->failure = (struct err)ERR_INIT;
+	if (rc < 0) {
+		if (l->volume)
+			volume_put(l->volume);
+		l->volume = NULL;
+		err_wrap(e, rc, "%s/%s", l->row.volume, l->row.name);
+		err_set(&l->failure, rc, "%s", e && e->text[0] ? e->text : err_name(rc));
+		lun_become(l, LUN_CLOSED);
+		return rc;
+	}
+	l->revoked = l->volume->closing;
+	l->generation++;
+	l->rate = (struct lun_rate){0};
+	l->keep_ns = KEEP_OPEN_NS;
+	lun_become(l, LUN_OPEN);
+	log_info("%s/%s is open", l->row.volume, l->row.name);
+	return 0;
+}
+
+bool lun_whole(const struct lun *l)
+{
+	uint32_t all = (uint32_t)((UINT64_C(1) << l->volume->geo.n) - 1);
+
+	for (unsigned i = 0; i < dht_volume_sets(l->volume->dht); i++) {
+		struct ec_domain_status s;
+
+		dht_file_status(l->file, i, &s);
+		if (s.insync != all)
+			return false;
+	}
+	return true;
+}
+
+/* The second half of closing: waits for running requests, then closes the file. */
+static void lun_close_file(struct lun *l) YIELDS
+{
+	struct ec_domain_status s;
+
+	assert(l->state == LUN_CLOSING && l->file); /* L1 */
+	while (l->requests > 0)
+		waitq_wait(&l->changed);
+	dht_file_status(l->file, 0, &s);
+	l->volume->healed_closed_bytes += s.healed_bytes;
+	watch_lun_closing(l);
+	dht_close(l->file);
+	l->file = NULL;
+	volume_put(l->volume);
+	l->volume = NULL;
+	l->revoked = false;
+	lun_become(l, LUN_CLOSED);
+	log_info("%s/%s is closed", l->row.volume, l->row.name);
+}
+
+static void lun_close(struct lun *l) YIELDS
+{
+	assert(l->state == LUN_OPEN);
+	lun_become(l, LUN_CLOSING);
+	lun_close_file(l);
+}
+
+/* ---- hold ---- */
+
+static int lun_wait_open(struct lun *l, struct err *e) YIELDS
+{
+	while (l->state != LUN_OPEN || l->revoked) {
+		uint32_t turn = l->turn;
+
+		if (l->d->stopping)
+			return err_set(e, -ESHUTDOWN, "the gateway is stopping");
+		if (l->state == LUN_CLOSED) {
+			int rc = lun_open(l, e);
+
+			if (rc < 0)
+				return rc;
+			continue;
+		}
+		if (l->state == LUN_OPEN) {
+			lun_close(l);
+			continue;
+		}
+		waitq_wait(&l->changed);
+		if (l->state == LUN_CLOSED && l->turn != turn && l->failure.code < 0)
+			return err_set(e, l->failure.code, "%s", l->failure.text);
+	}
+	return 0;
+}
+
+int lun_hold(struct blockd *d, const struct reg_lun *row, struct lun **ret, struct err *e)
+{
+	struct lun *l = lun_find(d, &row->gfid);
+	int rc;
+
+	if (!l)
+		l = lun_new(d, row);
+	if (!l)
+		return err_set(e, -ENOMEM, "no memory");
+	l->holds++;
+	rc = lun_wait_open(l, e);
+	if (rc < 0) {
+		lun_release(l);
+		return rc;
+	}
+	*ret = l;
+	return 0;
+}
+
+void lun_release(struct lun *l)
+{
+	assert(l->holds > 0);
+	if (--l->holds == 0)
+		l->idle_since_ns = loop_now_ns();
+	lun_free_if_unused(l);
+}
+
+/* ---- requests ---- */
+
+int lun_enter(struct lun *l, uint32_t generation)
+{
+	if (UNLIKELY(l->state != LUN_OPEN || l->revoked || l->generation != generation))
+		return -ESHUTDOWN; /* L3 */
+	l->requests++;
+	return 0;
+}
+
+void lun_leave(struct lun *l, int rc)
+{
+	assert(l->requests > 0);
+	if (UNLIKELY(rc == -MYFS_E_FENCED) && !l->revoked) {
+		log_warn("%s/%s was taken over by another gateway", l->row.volume, l->row.name);
+		l->revoked = true;
+	}
+	if (--l->requests == 0 && UNLIKELY(l->state == LUN_CLOSING))
+		waitq_wake_all(&l->changed);
+}
+
+/* ---- closing ---- */
+
+int lun_expel(struct blockd *d, const struct gfid *gfid, struct err *e)
+{
+	for (;;) {
+		struct lun *l = lun_find(d, gfid);
+
+		if (!l || l->state == LUN_CLOSED)
+			return 0;
+		if (l->sessions > 0)
+			return err_set(e, -EBUSY, "%s/%s is attached by %u client%s", l->row.volume, l->row.name, l->sessions, l->sessions == 1 ? "" : "s");
+		l->holds++;
+		if (l->state == LUN_OPEN)
+			lun_close(l);
+		else
+			waitq_wait(&l->changed);
+		lun_release(l);
+	}
+}
+
+void luns_revoke(struct blockd *d, const struct volume *v)
+{
+	list_for_each(l, &d->luns, struct lun, node)
+		if (l->volume == v)
+			l->revoked = true;
+	watch_kick(d);
+}
+
+/* One LUN that should be closed now, or NULL. */
+static struct lun *lun_to_close(struct blockd *d)
+{
+	uint64_t now = loop_now_ns();
+
+	list_for_each(l, &d->luns, struct lun, node) {
+		bool idle = l->holds == 0 && now - l->idle_since_ns >= l->keep_ns;
+
+		if (l->state == LUN_OPEN && (idle || l->revoked))
+			return l;
+	}
+	return NULL;
+}
+
+static void close_fiber(void *arg)
+{
+	struct lun *l = arg;
+	struct blockd *d = l->d;
+
+	lun_close_file(l);
+	lun_release(l);
+	blockd_fiber_done(d);
+}
+
+void luns_tend(struct blockd *d)
+{
+	struct lun *l;
+
+	/* Closing may take as long as missing bricks are waited for: each in a fiber of its own. */
+	while ((l = lun_to_close(d))) {
+		if (blockd_spawn(d, "lun-close", close_fiber, l) < 0)
+			return;
+		l->holds++;
+		lun_become(l, LUN_CLOSING);
+	}
+}
+
+void luns_close_all(struct blockd *d)
+{
+	for (;;) {
+		struct lun *busy = NULL;
+
+		list_for_each(l, &d->luns, struct lun, node)
+			if (l->state != LUN_CLOSED)
+				busy = l;
+		if (!busy)
+			return;
+		busy->holds++;
+		if (busy->state == LUN_OPEN)
+			lun_close(busy);
+		else
+			waitq_wait(&busy->changed);
+		lun_release(busy);
+	}
+}

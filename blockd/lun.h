@@ -1,0 +1,61 @@
+/* lun.h - LUNs in use on this gateway: opened for the first user, closed some time after the last.
+ *
+ *                 lun_hold                     idle, revoked (watch.c calls luns_tend)
+ *   (no object) -----------> OPENING --> OPEN --------------------> CLOSING --> CLOSED --> (no object)
+ *                               |                                                 |  ^ still held: the next
+ *                               +--- failed: every waiter gets the same error ----+  | lun_hold opens it again
+ *
+ * Invariants: L1 file != NULL exactly in OPEN and CLOSING. L2 a request runs only in OPEN and is counted in `requests`; the file is
+ * closed when none is left. L3 a session belongs to one `generation`: after the file was closed under it (another gateway took the
+ * LUN over, its volume was stopped) its requests end with -ESHUTDOWN, for good. L4 while OPEN the LUN is in blockd's attention set. */
+#ifndef MYFS_BLOCKD_LUN_H
+#define MYFS_BLOCKD_LUN_H
+
+#include "blockd/volumes.h"
+
+enum lun_state { LUN_CLOSED, LUN_OPENING, LUN_OPEN, LUN_CLOSING };
+
+struct lun_rate { /* how fast healing goes, sampled by watch.c */
+	uint64_t sampled_ns, sampled_bytes, since_ns;
+	double bytes_per_s;
+};
+
+struct lun {
+	struct list node;
+	struct blockd *d;
+	struct reg_lun row;
+	struct volume *volume;   /* held while OPENING .. CLOSING */
+	struct dht_file *file;
+	enum lun_state state;
+	bool revoked;            /* to be closed as soon as no request runs */
+	uint32_t generation;
+	unsigned holds;          /* sessions and jobs */
+	unsigned sessions;
+	unsigned requests;
+	uint64_t idle_since_ns;
+	uint64_t keep_ns;        /* how long it stays open without holders */
+	struct waitq changed;
+	uint32_t turn;           /* number of ended open attempts */
+	struct err failure;      /* of the last attempt; code 0 when it went well */
+	struct lun_rate rate;
+};
+
+/* Makes sure the LUN is open and keeps it so until lun_release. -EBUSY: another gateway serves it to somebody. */
+int lun_hold(struct blockd *d, const struct reg_lun *row, struct lun **ret, struct err *e) YIELDS;
+void lun_release(struct lun *l);
+struct lun *lun_find(struct blockd *d, const struct gfid *gfid);
+/* Closes the LUN if it is open. -EBUSY while sessions use it (their peers are not told). */
+int lun_expel(struct blockd *d, const struct gfid *gfid, struct err *e) YIELDS;
+/* Every LUN of the volume is to be closed. */
+void luns_revoke(struct blockd *d, const struct volume *v);
+/* Closes what is idle or revoked; watch.c calls it every second. */
+void luns_tend(struct blockd *d);
+void luns_close_all(struct blockd *d) YIELDS;
+/* True when every set of the file has all bricks in sync. */
+bool lun_whole(const struct lun *l);
+
+/* Bracket of one request of a session of generation g. -ESHUTDOWN: not any more. */
+int lun_enter(struct lun *l, uint32_t generation);
+void lun_leave(struct lun *l, int rc); /* rc of the request: being deposed is noticed here */
+
+#endif
