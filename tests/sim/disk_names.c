@@ -1,0 +1,279 @@
+/* disk_names.c - entries and xattrs of the simulated disk: a live set, a durable set, and the ordered changes between them. */
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "tests/sim/disk_priv.h"
+
+static unsigned bucket_of(uint64_t parent, const char *name)
+{
+	uint64_t h = parent * UINT64_C(0x9E3779B97F4A7C15);
+	for (; *name != '\0'; name++)
+		h = (h ^ (uint8_t)*name) * UINT64_C(1099511628211);
+	return (unsigned)(h >> 32) % NAME_BUCKETS;
+}
+
+static struct entry *entry_new(uint64_t parent, const char *name, struct inode *i)
+{
+	struct entry *e = calloc(1, sizeof(*e));
+	assert(e != NULL);
+	e->parent = parent;
+	snprintf(e->name, sizeof(e->name), "%s", name);
+	e->inode = i;
+	list_init(&e->in_bucket);
+	list_init(&e->in_dir_order);
+	return e;
+}
+
+static void live_add(struct disk *d, uint64_t parent, const char *name, struct inode *i)
+{
+	struct entry *e = entry_new(parent, name, i);
+	list_push_back(&d->buckets[bucket_of(parent, name)], &e->in_bucket);
+	list_push_back(&d->order, &e->in_dir_order);
+}
+
+static void entry_free(struct entry *e)
+{
+	list_del(&e->in_bucket);
+	list_del(&e->in_dir_order);
+	free(e);
+}
+
+void names_init(struct disk *d)
+{
+	for (unsigned i = 0; i < NAME_BUCKETS; i++)
+		list_init(&d->buckets[i]);
+	list_init(&d->order);
+	list_init(&d->durable);
+	list_init(&d->changes);
+	d->root = inode_new(d, S_IFDIR | 0755);
+}
+
+static void free_list(struct list *entries)
+{
+	list_for_each_safe(e, entries, struct entry, in_dir_order)
+		entry_free(e);
+}
+
+static void free_changes(struct disk *d)
+{
+	list_for_each_safe(c, &d->changes, struct change, node) {
+		list_del(&c->node);
+		free(c);
+	}
+}
+
+void names_free(struct disk *d)
+{
+	free_list(&d->order);
+	free_list(&d->durable);
+	free_changes(d);
+}
+
+struct entry *names_entry(struct disk *d, const struct inode *dir, const char *name)
+{
+	list_for_each(e, &d->buckets[bucket_of(dir->ino, name)], struct entry, in_bucket)
+		if (e->parent == dir->ino && strcmp(e->name, name) == 0)
+			return e;
+	return NULL;
+}
+
+int names_parent(struct disk *d, const char *path, struct inode **ret_dir, const char **ret_name)
+{
+	struct inode *at = d->root;
+	for (;;) {
+		size_t len = strcspn(path, "/");
+		if (path[len] == '\0') {
+			*ret_dir = at;
+			*ret_name = path;
+			return 0;
+		}
+		char part[256];
+		snprintf(part, sizeof(part), "%.*s", (int)len, path);
+		struct entry *e = part[0] == '\0' || strcmp(part, ".") == 0 ? NULL : names_entry(d, at, part);
+		if (e == NULL && part[0] != '\0' && strcmp(part, ".") != 0)
+			return -ENOENT;
+		if (e != NULL) {
+			if (S_ISLNK(e->inode->mode))
+				return -ELOOP;
+			if (!S_ISDIR(e->inode->mode))
+				return -ENOTDIR;
+			at = e->inode;
+		}
+		path += len + 1;
+	}
+}
+
+int names_find(struct disk *d, const char *path, struct inode **ret)
+{
+	struct inode *dir;
+	const char *name;
+	int rc = names_parent(d, path, &dir, &name);
+	if (rc < 0)
+		return rc;
+	if (name[0] == '\0' || strcmp(name, ".") == 0) {
+		*ret = dir;
+		return 0;
+	}
+	struct entry *e = names_entry(d, dir, name);
+	if (e == NULL)
+		return -ENOENT;
+	*ret = e->inode;
+	return 0;
+}
+
+static struct change *change_new(struct disk *d, enum change_kind kind, uint64_t parent, const char *name, struct inode *i, const void *value, size_t len)
+{
+	struct change *c = calloc(1, sizeof(*c) + len);
+	assert(c != NULL);
+	c->kind = kind;
+	c->parent = parent;
+	snprintf(c->name, sizeof(c->name), "%s", name);
+	c->inode = i;
+	c->len = len;
+	if (len > 0)
+		memcpy(c->value, value, len);
+	list_push_back(&d->changes, &c->node);
+	return c;
+}
+
+void names_add(struct disk *d, struct inode *dir, const char *name, struct inode *i)
+{
+	live_add(d, dir->ino, name, i);
+	change_new(d, CHANGE_ADD, dir->ino, name, i, NULL, 0);
+}
+
+void names_del(struct disk *d, struct entry *e)
+{
+	change_new(d, CHANGE_DEL, e->parent, e->name, e->inode, NULL, 0);
+	entry_free(e);
+}
+
+unsigned names_links(const struct disk *d, const struct inode *i)
+{
+	unsigned n = 0;
+	list_for_each(e, &d->order, struct entry, in_dir_order)
+		n += e->inode == i;
+	return n;
+}
+
+bool names_dir_empty(const struct disk *d, const struct inode *dir)
+{
+	list_for_each(e, &d->order, struct entry, in_dir_order)
+		if (e->parent == dir->ino)
+			return false;
+	return true;
+}
+
+bool names_path_of(const struct disk *d, const struct inode *i, char *out, size_t cap)
+{
+	if (i == d->root) {
+		out[0] = '\0';
+		return true;
+	}
+	list_for_each(e, &d->order, struct entry, in_dir_order) {
+		if (e->inode != i)
+			continue;
+		list_for_each(p, &d->inodes, struct inode, node) {
+			if (p->ino != e->parent)
+				continue;
+			char parent[512];
+			if (!names_path_of(d, p, parent, sizeof(parent)))
+				return false;
+			snprintf(out, cap, "%s/%s", parent, e->name);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- xattrs ---- */
+
+struct xattr *xattr_find(struct inode *i, const char *name)
+{
+	list_for_each(x, &i->xattrs, struct xattr, node)
+		if (strcmp(x->name, name) == 0)
+			return x;
+	return NULL;
+}
+
+static void set_now(struct inode *i, const char *name, const void *value, size_t len)
+{
+	struct xattr *old = xattr_find(i, name), *x = calloc(1, sizeof(*x) + len);
+	assert(x != NULL);
+	snprintf(x->name, sizeof(x->name), "%s", name);
+	x->len = len;
+	if (len > 0)
+		memcpy(x->value, value, len);
+	if (old != NULL) {
+		list_del(&old->node);
+		free(old);
+	}
+	list_push_back(&i->xattrs, &x->node);
+}
+
+void names_setxattr(struct disk *d, struct inode *i, const char *name, const void *value, size_t len)
+{
+	struct xattr *old = xattr_find(i, name);
+	/* The change remembers what it replaced, so that a crash can undo it. */
+	struct change *c = change_new(d, old != NULL ? CHANGE_SETXATTR : CHANGE_RMXATTR, 0, name, i, old ? old->value : NULL, old ? old->len : 0);
+	(void)c;
+	set_now(i, name, value, len);
+}
+
+void names_rmxattr(struct disk *d, struct inode *i, struct xattr *x)
+{
+	change_new(d, CHANGE_SETXATTR, 0, x->name, i, x->value, x->len);
+	list_del(&x->node);
+	free(x);
+}
+
+/* ---- durability ---- */
+
+static void apply_durable(struct disk *d, const struct change *c)
+{
+	if (c->kind == CHANGE_ADD) {
+		struct entry *e = entry_new(c->parent, c->name, c->inode);
+		list_push_back(&d->durable, &e->in_dir_order);
+	} else if (c->kind == CHANGE_DEL) {
+		list_for_each_safe(e, &d->durable, struct entry, in_dir_order)
+			if (e->parent == c->parent && strcmp(e->name, c->name) == 0)
+				entry_free(e);
+	}
+}
+
+void names_sync(struct disk *d)
+{
+	list_for_each(c, &d->changes, struct change, node)
+		apply_durable(d, c);
+	free_changes(d);
+}
+
+void names_crash(struct disk *d)
+{
+	/* A random prefix of the changes reached the journal of the file system; xattr changes after it are undone, newest first. */
+	size_t n = 0, keep;
+	list_for_each(c, &d->changes, struct change, node)
+		n++;
+	keep = prng_below(world_prng(d->world), n + 1);
+	size_t k = 0;
+	list_for_each(c, &d->changes, struct change, node) {
+		if (k++ == keep)
+			break;
+		apply_durable(d, c);
+	}
+	k = n;
+	for (struct list *p = d->changes.prev; p != &d->changes && k > keep; p = p->prev, k--) {
+		struct change *c = list_entry(p, struct change, node);
+		struct xattr *x = xattr_find(c->inode, c->name);
+		if (c->kind == CHANGE_SETXATTR)
+			set_now(c->inode, c->name, c->value, c->len);
+		else if (c->kind == CHANGE_RMXATTR && x != NULL) {
+			list_del(&x->node);
+			free(x);
+		}
+	}
+	free_changes(d);
+	free_list(&d->order);
+	list_for_each(e, &d->durable, struct entry, in_dir_order)
+		live_add(d, e->parent, e->name, e->inode);
+}
