@@ -12,7 +12,7 @@ int ec_set_brick_stat(struct ec_set *s, unsigned index, struct bp_stat_res *ret)
 
 	assert(index < s->geo.n);
 	rpc_group_init(&g);
-	ec_call_init(&call, BP_STAT, (xdrproc_t)xdr_void, NULL, (xdrproc_t)xdr_bp_stat_res, &res);
+	ec_call_init(&call, BP_STAT, NULL, NULL, (xdrproc_t)xdr_bp_stat_res, &res);
 	if (!ec_brick_start(&s->bricks[index], &call, &g))
 		return -ENOTCONN;
 	rpc_group_wait_all(&g);
