@@ -20,6 +20,7 @@
 
 #define DEMO_NBD_PORT 10809
 #define STOP_TIMEOUT_MS 15000
+#define START_TIMEOUT_MS 30000
 
 static int system_failed(const struct invocation *in, const char *what, const char *path)
 {
@@ -123,14 +124,35 @@ static int start_all(const struct invocation *in, const struct demo *d)
 	return rc;
 }
 
+/* True when the gateway has every brick of the volume and its names are in place. */
+static bool volume_is_ready(const json_t *status)
+{
+	size_t i, k;
+	json_t *v, *set;
+	json_array_foreach(json_object_get(status, "volumes"), i, v) {
+		bool ready = strcmp(json_string_value(json_object_get(v, "name")), "vol") == 0 && json_is_true(json_object_get(v, "names_ready"));
+		json_array_foreach(json_object_get(v, "sets"), k, set)
+			ready &= (size_t)json_integer_value(json_object_get(set, "connected")) == json_array_size(json_object_get(set, "bricks"));
+		if (ready)
+			return true;
+	}
+	return false;
+}
+
 static int wait_volume(const struct invocation *in)
 {
-	/* The gateway answers volume.wait when every set has its quorum and the names are in place. */
-	json_t *result;
-	int rc = cluster_ask_gateway(in, "volume.wait", json_pack("{s:s,s:i}", "volume", "vol", "timeout_s", 30), &result);
-	if (rc == 0)
-		json_decref(result);
-	return rc;
+	for (int waited_ms = 0; waited_ms < START_TIMEOUT_MS; waited_ms += 20) {
+		json_t *status;
+		int rc = cluster_ask_gateway(in, "status", json_pack("{s:b}", "fast", 1), &status);
+		if (rc != 0)
+			return rc;
+		bool ready = volume_is_ready(status);
+		json_decref(status);
+		if (ready)
+			return 0;
+		usleep(20000);
+	}
+	return report(in, "E-START-02", EXIT_SYSTEM, "not all of its bricks answer", NULL, "myfs status; myfs brick list", "volume vol of the demo does not come up");
 }
 
 static int parse_up(const struct invocation *in, int *ret_nodes, int *ret_per_node, struct volume_plan *plan)

@@ -35,6 +35,7 @@ static const struct page PAGES[] = {
 	{"E-CONFIG-02", "A setting cannot be used.", "See the message.", "", "Correct it and repeat."},
 	{"E-START-02", "A daemon of the demo did not start.", "See the message and the log it names.", "myfs demo status", "Mend the cause, then myfs demo up again."},
 	{"E-SYSTEM-02", "The operating system refused something.", "See the message.", "", "Correct it and repeat."},
+	{"E-HEAL-08", "Healing was watched for the time given and has not ended.", "A brick is still away, or there is much to heal.", "myfs heal status", "Wait, or bring the missing brick back; healing goes on by itself."},
 	{"E-EXISTS-03", "The object exists already.", "", "", "Choose another name, or use --if-missing where the command has it."},
 	{"E-NOSPACE-04", "There is not enough space.", "", "myfs brick list\n  myfs-block du", "Free space; nothing was lost."},
 	{"E-NOTFOUND-05", "There is no such object.", "", "myfs-block list\n  myfs volume list", "Check the name."},

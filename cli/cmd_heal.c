@@ -77,7 +77,8 @@ static void print_progress(const struct invocation *in, const struct heal_sum *s
 static int watch(const struct invocation *in)
 {
 	bool terminal = isatty(STDOUT_FILENO), shown = false;
-	for (;;) {
+	int left_ms = opt_timeout_ms(in, -1);
+	for (;; left_ms -= left_ms >= 0 ? (int)min_u64((uint64_t)left_ms, WATCH_INTERVAL_US / 1000) : 0) {
 		json_t *result;
 		int rc = ask(in, &result);
 		if (rc != 0)
@@ -97,6 +98,8 @@ static int watch(const struct invocation *in)
 		if (!want_json(in))
 			print_progress(in, &s, terminal);
 		shown = true;
+		if (left_ms == 0)
+			return report(in, "E-HEAL-08", EXIT_NO_ANSWER, s.cause, "no data at risk beyond what myfs status says", "myfs heal status", "not healed within the time given");
 		usleep(WATCH_INTERVAL_US);
 	}
 }

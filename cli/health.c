@@ -81,7 +81,7 @@ static void judge_bricks(struct health *h)
 		if (strcmp(state, "no answer") != 0 && strcmp(state, "online") != 0)
 			add_finding(h, HEALTH_WARN, "BRICK_DOWN", "it holds nothing new until it is back", "myfs brick list; see the reason", "brick %s:%s is %s%s%s", str(b, "node"),
 			            str(b, "path"), state, str(b, "reason")[0] ? ": " : "", str(b, "reason"));
-		if (num(b, "full") != 0)
+		if (num(b, "full") != 0 || json_is_true(json_object_get(b, "full")))
 			add_finding(h, HEALTH_ERR, "BRICK_FULL", "writes that need it end with \"no space\"; nothing is lost", "free space on its file system",
 			            "brick %s:%s is full", str(b, "node"), str(b, "path"));
 	}
@@ -130,8 +130,8 @@ static void judge_gateway(struct health *h, const struct reg_gateway *g, const j
 	size_t i;
 	json_t *v;
 	json_array_foreach(json_object_get(status, "volumes"), i, v) {
-		wrong += num(v, "checksum_errors");
-		repaired += num(v, "repaired_blocks");
+		wrong += num(json_object_get(v, "counters"), "checksum_errors");
+		repaired += num(json_object_get(v, "counters"), "repaired_blocks");
 	}
 	if (wrong > 0)
 		add_finding(h, HEALTH_WARN, "CHECKSUM_ERRORS", "reads returned right data", "myfs brick list -o node,path,wrong,repaired",
