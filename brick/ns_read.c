@@ -103,8 +103,7 @@ static int lookup(struct tree *t, const struct bp_nsread_args *a, struct bp_nsre
 	return answer_one(t, res, a->name, &g, path, S_ISDIR(info.mode));
 }
 
-/* Last known name of a file, from its first gfid2path; of a directory the end of its path. */
-static int name_of(struct tree *t, const char *path, bool dir, char out[BP_MAX_NAME + 1]) YIELDS
+int ns_name_of(struct tree *t, const char *path, bool dir, char out[BP_MAX_NAME + 1])
 {
 	char *names = malloc(LIST_BYTES), value[XATTR_GFID2PATH_VALUE];
 	size_t prefix = strlen(t->prefix);
@@ -135,7 +134,7 @@ static int stat_object(struct tree *t, const struct bp_nsread_args *a, struct bp
 	int rc = gfid_is_null(&g) ? -EINVAL : tree_object_path(t, &g, path, &dir);
 
 	if (!rc)
-		rc = name_of(t, path, dir, name);
+		rc = ns_name_of(t, path, dir, name);
 	return rc ? rc : answer_one(t, res, name, &g, path, dir);
 }
 

@@ -262,8 +262,7 @@ static int check_volume_id(struct store *s, const struct brick_identity *id, str
 	return 0;
 }
 
-/* Reads and checks what the directory says it is. */
-static int read_identity(struct store *s, struct brick_identity *ret, struct err *e)
+int tree_read_identity(struct store *s, struct brick_identity *ret, struct err *e)
 {
 	char text[IDENTITY_TEXT_MAX], format[16];
 	size_t len = 0, format_len = 0;
@@ -307,7 +306,7 @@ static struct tree *tree_new(struct store *s, const struct brick_identity *id)
 int tree_open(struct store *s, struct tree **ret, struct brick_identity *id, struct err *e)
 {
 	struct brick_identity found;
-	int rc = read_identity(s, &found, e);
+	int rc = tree_read_identity(s, &found, e);
 
 	if (rc)
 		return rc;

@@ -29,6 +29,8 @@ struct tree;
  * force, one that is not empty. *id is completed on success. Durable on return. */
 int tree_create(struct store *s, struct brick_identity *id, bool force, struct err *e) YIELDS;
 
+/* What the directory says it is, checked: format number, identity, volume-id. Errors as tree_open. */
+int tree_read_identity(struct store *s, struct brick_identity *ret, struct err *e) YIELDS;
 /* Checks format number, volume-id and identity, takes the lock, reads the list of shards, starts the landfill sweeper. The store is borrowed and must
  * outlive the tree. -ENOMEDIUM: no brick here (disk not mounted?); -EUCLEAN: damaged; -EBUSY: another process has it. */
 int tree_open(struct store *s, struct tree **ret, struct brick_identity *id, struct err *e) YIELDS;
