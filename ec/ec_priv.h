@@ -67,7 +67,7 @@ struct ec_set {
 	struct waitq closed_wq;
 	struct list free_tx;          /* pools, bounded by EC_POOL_MAX */
 	struct list free_reads;
-	unsigned tx_made, reads_made;
+	unsigned tx_made, reads_out;
 	struct waitq pool_wq;
 	struct ec_heal_rate heal_rate;
 };
@@ -89,7 +89,8 @@ struct ec_slot {                  /* ring entry of tx n: what is still owed to i
 	uint64_t regions;
 	uint32_t shard;
 	uint32_t participants;
-	uint32_t bytes;           /* payload per participant, at most */
+	uint32_t charged;         /* participants whose credit it holds ... */
+	uint32_t bytes;           /* ... this much of each: at least the payload */
 	enum ec_fate fate;
 };
 
@@ -115,8 +116,9 @@ struct ec_tx {
 	uint32_t missed;          /* told too: out of sync although the tx concerns them */
 	uint32_t acked;           /* bricks whose every leg ended well */
 	uint32_t failed;          /* bricks that refused or vanished */
-	int nak;                  /* first refusal that is not about the brick's health: -ENOSPC, -MYFS_E_BADSUM, -EILSEQ, -MYFS_E_VIEW */
+	int nak;                  /* first refusal that is not about the brick's health: -ENOSPC, -MYFS_E_BADSUM, -EILSEQ */
 	uint32_t nak_brick;
+	uint32_t bytes;           /* payload per participant, at most */
 	bool decided;
 	struct rpc_group group;
 	struct buf *bufs[EC_MAX_BRICKS + 4]; /* memory the legs point into; dropped at the end */
@@ -143,7 +145,7 @@ struct ec_heal;                   /* heal.c's own state of one domain */
 
 #define EC_REPAIR_QUEUE 64u
 struct ec_repair_item {
-	uint32_t shard, row, chunk;
+	uint32_t shard, row, nrows, chunk;
 };
 
 struct ec_domain {
@@ -247,6 +249,8 @@ int ec_view_tell(struct ec_domain *d, uint32_t b) YIELDS;
 /* ---- tx.c ---- */
 int ec_tx_rings_new(struct ec_domain *d);
 void ec_tx_rings_free(struct ec_domain *d);
+/* Brick b's connection ended: its account starts from nothing. */
+void ec_tx_forget_credit(struct ec_domain *d, uint32_t b);
 /* After a takeover: a new epoch begins with number 1. */
 void ec_tx_reset(struct ec_domain *d);
 /* Waits for a place in the ring, a pooled object and credit on every brick of `bricks`. ret is bound to d. 0 or as ec_domain_ready. */
@@ -302,11 +306,11 @@ struct ec_reads {                 /* pooled: one leg per brick */
 	struct rpc_group group;
 	struct ec_read_leg legs[];
 };
-struct ec_reads *ec_reads_get(struct ec_set *s) YIELDS;
+struct ec_reads *ec_reads_get(struct ec_set *s, bool cut) YIELDS; /* cut: by cut.c. NULL = no memory */
 void ec_reads_put(struct ec_set *s, struct ec_reads *r); /* drops payloads */
 void ec_read_start(struct ec_domain *d, struct ec_reads *r, uint32_t b, uint32_t shard, uint32_t row, uint32_t nrows);
-/* After the leg ended: 0 (payload checked against its checksums, or zero), -MYFS_E_BADSUM, or the brick's error. *ret_row: first bad row. */
-int ec_read_verify(struct ec_read_leg *leg, uint32_t *ret_row);
+/* After the leg ended: 0 (payload checked against its checksums, or zero), -MYFS_E_BADSUM, or the brick's error. */
+int ec_read_verify(const struct ec_read_leg *leg);
 /* Counts, suspects or deposes according to what a READ of brick b said. */
 void ec_read_blame(struct ec_domain *d, uint32_t b, int rc);
 
@@ -326,7 +330,9 @@ void ec_sync_timer(void *arg);
 void ec_floor_release(struct ec_domain *d, uint64_t n); /* tx below n leave the ring */
 
 /* ---- repair.c ---- */
-void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk); /* later, in the background */
+/* Some of these rows of this chunk are rotten: looked into later, in the background. Forgotten when too many are waiting. */
+void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t chunk);
+/* Now. Rewrites the block from the others when it is (still) bad. 0 or as ec_write. */
 int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS;
 
 /* ---- heal.c ---- */

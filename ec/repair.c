@@ -1,0 +1,131 @@
+/* repair.c - a block whose bytes and checksum disagree is rebuilt from the others and written again, as a transaction.
+ *
+ * Noted by readers (they have answered from a cut already), done by one background fiber per domain; or done at once by a writer whose
+ * data brick refused to compute a delta from it.
+ *
+ * R1 under the X lock the block is read once more: only what is still wrong is rewritten. R2 everything is flushed first, so
+ * the value is derived from stable state and no rollback can undo what it was computed from (H10, H19). R3 bytes in hand are the
+ * decode of K verified blocks, never the rotten one. */
+#include "core/base/crc32c.h"
+#include "ec/ec_priv.h"
+
+/* Is the block bad as its brick presents it now? */
+static int block_check(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t row) YIELDS
+{
+	struct ec_reads *r = ec_reads_get(d->set, true);
+
+	if (!r)
+		return -ENOMEM;
+	ec_read_start(d, r, b, shard, row, 1);
+	rpc_group_wait_all(&r->group);
+	int rc = ec_read_verify(&r->legs[b]);
+	ec_reads_put(d->set, r);
+	return rc;
+}
+
+static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk,
+		   uint64_t deadline_ns) YIELDS
+{
+	const struct ec_geometry *g = geo_of(d);
+	uint8_t *dst[EC_MAX_BRICKS] = {0};
+	bool parity = chunk >= g->k;
+
+	dst[chunk] = ec_tx_memory(tx, MYFS_BLOCK);
+	if (!dst[chunk])
+		return -ENOMEM;
+	int rc = ec_cut_read(d, shard, row, 1, MASK(chunk), MASK(chunk), dst); /* R3 */
+	if (!rc) /* it depends on every other chunk of the row; a parity block covers no block of the address space */
+		rc = ec_tx_begin(tx, shard, ec_lba_of(g, row, parity ? 0 : chunk), parity ? 0 : 1, BP_TX_RCW, MASK(b),
+				 UINT64_C(1) << row / g->region_rows);
+	if (rc)
+		return rc;
+	struct ec_leg *leg = ec_tx_leg(tx, b, BP_ABS, row, 1);
+	leg->flags = BP_PREP_DURABLE;
+	leg->crc[0] = crc32c(dst[chunk], MYFS_BLOCK);
+	ec_leg_add(leg, dst[chunk], MYFS_BLOCK);
+	ec_tx_send(tx, leg, NULL);
+	rc = ec_tx_settle(tx, UINT32_MAX, deadline_ns);
+	if (rc)
+		return rc;
+	if (!mask_has(tx->acked, b))
+		return -EAGAIN; /* it was dropped: healing brings the block */
+	ec_tx_commit(tx);
+	return 0;
+}
+
+static int repair_locked(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk, uint64_t deadline_ns) YIELDS
+{
+	struct ec_tx *tx;
+	int rc = mask_has(ec_insync_live(d), b) ? block_check(d, b, shard, row) : 0; /* R1 */
+
+	if (rc != -MYFS_E_BADSUM && rc != -EIO)
+		return rc == -MYFS_E_GONE ? 0 : rc;
+	rc = ec_domain_sync(d, deadline_ns); /* R2 */
+	if (!rc)
+		rc = ec_tx_admit(d, MYFS_BLOCK, deadline_ns, &tx);
+	if (rc)
+		return rc;
+	rc = rewrite(d, tx, b, shard, row, chunk, deadline_ns);
+	if (!rc) {
+		d->count.repaired_blocks++;
+		d->set->bricks[b].repaired_blocks++;
+	}
+	ec_tx_end(tx);
+	return rc;
+}
+
+int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS
+{
+	const struct ec_geometry *g = geo_of(d);
+	struct rowlock lock = {.mode = ROWLOCK_X, .shard = shard, .row = row, .nrows = 1};
+	uint32_t b = ec_brick_of(g, ec_rotation_start(g, &d->gfid, shard), row / g->region_rows, chunk);
+	uint64_t deadline_ns = ec_deadline(d);
+
+	for (;;) {
+		int rc = ec_domain_ready(d, true, deadline_ns);
+		if (rc)
+			return rc;
+		if (rowlock_acquire_until(&d->locks, &lock, deadline_ns))
+			return -MYFS_E_QUORUM;
+		rc = repair_locked(d, b, shard, row, chunk, deadline_ns);
+		rowlock_release(&d->locks, &lock);
+		if (rc != -EAGAIN || loop_now_ns() >= deadline_ns)
+			return rc == -EAGAIN ? -MYFS_E_QUORUM : rc;
+		fiber_yield();
+	}
+}
+
+static void repair_run(void *arg)
+{
+	struct ec_domain *d = arg;
+
+	while (d->repairs_n && d->state != EC_CLOSING && d->state != EC_DEPOSED) {
+		struct ec_repair_item it = d->repairs[0];
+		for (uint32_t i = 0; i < it.nrows; i++)
+			if (ec_repair_block(d, it.shard, it.row + i, it.chunk))
+				break; /* it will be found again by the next reader */
+		d->repairs_n--;
+		memmove(d->repairs, d->repairs + 1, d->repairs_n * sizeof(it));
+	}
+	d->repair_runs = false;
+	ec_domain_leave(d);
+}
+
+void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t chunk)
+{
+	struct ec_repair_item it = {.shard = shard, .row = row, .nrows = nrows, .chunk = chunk};
+
+	for (unsigned i = 0; i < d->repairs_n; i++)
+		if (memcmp(&d->repairs[i], &it, sizeof(it)) == 0)
+			return;
+	if (d->repairs_n == EC_REPAIR_QUEUE)
+		return;
+	d->repairs[d->repairs_n++] = it;
+	if (d->repair_runs || ec_domain_enter(d))
+		return;
+	d->repair_runs = true;
+	if (fiber_spawn(loop_self(), "ec repair", repair_run, d)) {
+		d->repair_runs = false;
+		ec_domain_leave(d);
+	}
+}
