@@ -33,6 +33,8 @@ static ssize_t mem_recv(struct stream *s, void *dst, size_t cap)
 	if (m->ended)
 		return -ECONNRESET;
 	size_t n = min_u64(m->used, cap);
+	if (n == 0)
+		return 0;
 	memcpy(dst, m->inbox, n);
 	memmove(m->inbox, m->inbox + n, m->used - n);
 	m->used -= n;
