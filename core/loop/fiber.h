@@ -34,7 +34,8 @@ void fiber_yield(void) YIELDS;        /* lets every ready fiber and pending I/O 
 void fiber_sleep_until(uint64_t deadline_ns) YIELDS;
 
 /* Fibers that belong together (one simulated host, one daemon): fiber_group_kill frees them wherever they are parked,
- * without running their cleanups; only the simulator uses it. */
+ * without running their cleanups, and disarms the timers and deferred work they (or what they armed) armed; then frees g. The host's
+ * memory goes after that. Only the simulator uses it, from a fiber outside g or from the loop. */
 struct fiber_group;
 struct fiber_group *fiber_group_new(struct loop *loop);
 void fiber_group_kill(struct fiber_group *g);

@@ -40,8 +40,10 @@ struct timer {
 	uint64_t deadline_ns;
 	void (*fn)(void *arg); /* called from the loop, not in a fiber: must not park; wake a fiber or spawn one */
 	void *arg;
-	unsigned heap_index; /* private */
+	unsigned heap_index; /* private, as all below */
 	bool armed;
+	uint64_t seq;        /* equal deadlines fire in the order armed */
+	struct fiber_group *group;
 };
 void timer_init(struct timer *t, void (*fn)(void *arg), void *arg);
 void timer_arm(struct timer *t, uint64_t deadline_ns); /* re-arming moves it */
@@ -52,10 +54,15 @@ struct deferred {
 	struct list node;
 	void (*fn)(void *arg);
 	void *arg;
+	struct fiber_group *group; /* private */
 };
 void deferred_init(struct deferred *d, void (*fn)(void *arg), void *arg);
 void loop_defer(struct deferred *d); /* idempotent while queued */
 void loop_defer_cancel(struct deferred *d);
+
+/* Runs fn(arg) on a thread of the loop's small pool while the calling fiber waits: for calls that may block (name lookup, a
+ * database). fn must not touch anything the loop may touch meanwhile. The simulator runs it in place. Returns fn's value. */
+int64_t loop_offload(int64_t (*fn)(void *arg), void *arg) YIELDS;
 
 /* SIGTERM/SIGINT/SIGHUP arrive as a call of fn on the loop. */
 int loop_on_signals(struct loop *l, void (*fn)(void *arg, int signo), void *arg);

@@ -1,0 +1,238 @@
+/* file_posix.c - data of kernel files: what the page cache has is served in place, the rest goes through the loop.
+ *
+ * Reads: preadv2(RWF_NOWAIT) takes what is cached without sleeping; the first byte that is not goes to the backend.
+ * Writes: buffered writes of up to INLINE_WRITE_MAX are made in place: copying into the page cache costs less than handing the
+ * work to a kernel thread. When one of them is slow (the system throttles writers, or a page must be read), the following
+ * writes go through the backend for a while, so that one busy disk does not stop the loop.
+ * Syncs, allocation and truncation always leave the loop free. */
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include "core/loop/backend.h"
+#include "core/loop/file_posix.h"
+#include "core/loop/iov_cursor.h"
+
+#define INLINE_WRITE_MAX KIB(128)
+#define SLOW_WRITE_NS (2 * NS_PER_MS)
+#define SLOW_PAUSE_NS (50 * NS_PER_MS)
+
+struct posix_file {
+	struct file f;
+	int fd;
+	bool no_nowait;            /* this file system knows no RWF_NOWAIT reads */
+	uint64_t write_aside_until; /* writes go through the backend until then */
+};
+
+static struct posix_file *posix_file(struct file *f)
+{
+	return CONTAINER_OF(f, struct posix_file, f);
+}
+
+void file_info_fill(const struct stat *st, struct file_info *ret)
+{
+	*ret = (struct file_info){
+	    .mode = st->st_mode,
+	    .nlink = (uint32_t)st->st_nlink,
+	    .size_bytes = (uint64_t)st->st_size,
+	    .alloc_bytes = (uint64_t)st->st_blocks * 512,
+	    .ino = st->st_ino,
+	};
+}
+
+static void posix_file_close(struct file *f)
+{
+	struct posix_file *p = posix_file(f);
+
+	close(p->fd);
+	free(p);
+}
+
+/* Bytes read in place, 0 at the end of the file, -EAGAIN when the disk is needed. */
+static int64_t read_cached(struct posix_file *p, void *dst, size_t len, uint64_t off)
+{
+	struct iovec v = {.iov_base = dst, .iov_len = len};
+
+	if (p->no_nowait)
+		return -EAGAIN;
+	ssize_t n = preadv2(p->fd, &v, 1, (off_t)off, RWF_NOWAIT);
+	if (n >= 0)
+		return n;
+	if (errno == EOPNOTSUPP || errno == ENOSYS)
+		p->no_nowait = true;
+	return errno == EINTR || p->no_nowait ? -EAGAIN : -errno;
+}
+
+static ssize_t posix_pread(struct file *f, void *dst, size_t len, uint64_t off)
+{
+	struct posix_file *p = posix_file(f);
+	size_t done = 0;
+
+	if (off > INT64_MAX || len > INT64_MAX - off)
+		return -EINVAL;
+	while (done < len) {
+		uint8_t *to = (uint8_t *)dst + done;
+		int64_t n = read_cached(p, to, len - done, off + done);
+		if (n == -EAGAIN) {
+			struct io io = {.kind = IO_PREAD, .fd = p->fd, .buf = to, .len = len - done, .off = off + done};
+			n = io_run(&io);
+		}
+		if (n == -EINTR || n == -EAGAIN)
+			continue;
+		if (n < 0)
+			return (ssize_t)n;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+static int64_t write_in_place(struct posix_file *p, const struct iovec *v, unsigned n, uint64_t off)
+{
+	uint64_t start = loop_precise_ns();
+	ssize_t done = pwritev(p->fd, v, (int)n, (off_t)off);
+	int64_t res = done < 0 ? -errno : done;
+	uint64_t end = loop_precise_ns();
+
+	if (end - start > SLOW_WRITE_NS)
+		p->write_aside_until = end + SLOW_PAUSE_NS;
+	return res;
+}
+
+static size_t bytes_of(const struct iovec *v, unsigned n)
+{
+	size_t sum = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		sum += v[i].iov_len;
+	return sum;
+}
+
+static int posix_pwritev(struct file *f, const struct iovec *v, unsigned n, uint64_t off)
+{
+	struct posix_file *p = posix_file(f);
+	struct iov_cursor at = {.v = v, .n = n};
+	struct iovec window[IOV_WINDOW];
+	size_t len = bytes_of(v, n);
+	bool in_place = len <= INLINE_WRITE_MAX && loop_now_ns() >= p->write_aside_until;
+
+	if (off > INT64_MAX || len > INT64_MAX - off)
+		return -EINVAL;
+	iov_cursor_advance(&at, 0);
+	while (at.n > 0) {
+		const struct iovec *w;
+		unsigned wn = iov_cursor_window(&at, window, &w);
+		int64_t done;
+		if (in_place) {
+			done = write_in_place(p, w, wn, off);
+		} else {
+			struct io io = {.kind = IO_PWRITEV, .fd = p->fd, .iov = w, .iov_n = wn, .off = off};
+			done = io_run(&io);
+		}
+		if (done == -EINTR || done == -EAGAIN)
+			continue;
+		if (done <= 0)
+			return done < 0 ? (int)done : -EIO;
+		off += (uint64_t)done;
+		iov_cursor_advance(&at, (size_t)done);
+	}
+	return 0;
+}
+
+int file_posix_sync(int fd, bool data_only)
+{
+	struct io io = {.kind = IO_FSYNC, .fd = fd, .flags = data_only ? IO_DATASYNC : 0};
+
+	return (int)io_run(&io);
+}
+
+static int posix_datasync(struct file *f)
+{
+	return file_posix_sync(posix_file(f)->fd, true);
+}
+
+static int posix_allocate(struct file *f, enum file_alloc_mode mode, uint64_t off, uint64_t len)
+{
+	static const int modes[] = {
+	    [FILE_PREALLOCATE] = 0,
+	    [FILE_PUNCH_HOLE] = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+	    [FILE_ZERO_RANGE] = FALLOC_FL_ZERO_RANGE,
+	};
+	struct io io = {.kind = IO_FALLOCATE, .fd = posix_file(f)->fd, .flags = modes[mode], .off = off, .len = len};
+
+	return (int)io_run(&io);
+}
+
+struct truncate_args {
+	int fd;
+	uint64_t size;
+};
+
+static int64_t truncate_run(void *arg)
+{
+	const struct truncate_args *a = arg;
+
+	return ftruncate(a->fd, (off_t)a->size) < 0 ? -errno : 0;
+}
+
+static int posix_truncate(struct file *f, uint64_t size)
+{
+	struct truncate_args args = {posix_file(f)->fd, size};
+
+	if (size > INT64_MAX)
+		return -EFBIG;
+	return (int)loop_offload(truncate_run, &args);
+}
+
+static int posix_file_stat(struct file *f, struct file_info *ret)
+{
+	struct stat st;
+
+	if (fstat(posix_file(f)->fd, &st) < 0)
+		return -errno;
+	file_info_fill(&st, ret);
+	return 0;
+}
+
+static int64_t seek(struct file *f, uint64_t off, int whence)
+{
+	if (off > INT64_MAX)
+		return -ENXIO;
+	off_t at = lseek(posix_file(f)->fd, (off_t)off, whence);
+	return at < 0 ? -errno : at;
+}
+
+static int64_t posix_seek_data(struct file *f, uint64_t off)
+{
+	return seek(f, off, SEEK_DATA);
+}
+
+static int64_t posix_seek_hole(struct file *f, uint64_t off)
+{
+	return seek(f, off, SEEK_HOLE);
+}
+
+static const struct file_ops posix_file_ops = {
+    .close = posix_file_close,
+    .pread = posix_pread,
+    .pwritev = posix_pwritev,
+    .datasync = posix_datasync,
+    .allocate = posix_allocate,
+    .truncate = posix_truncate,
+    .stat = posix_file_stat,
+    .seek_data = posix_seek_data,
+    .seek_hole = posix_seek_hole,
+};
+
+int file_posix_new(int fd, struct file **ret)
+{
+	struct posix_file *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->f.ops = &posix_file_ops;
+	p->fd = fd;
+	*ret = &p->f;
+	return 0;
+}
