@@ -1,0 +1,68 @@
+/* space.c - disk and journal room, asked before a PREP is acknowledged so that nothing fails for space after it (I12).
+ *
+ *   file system free - promised (overlay + prepared payload) - reserve >= payload     else ENOSPC
+ *   journal free >= 1/8 after the record                                             else wait for a checkpoint, in order
+ *
+ * The journal's last eighth is for decisions, views and checkpoints: those never wait. */
+#include "brick/brick_priv.h"
+
+#define SPACE_FRESH_NS NS_PER_S
+#define RESERVE_MIN MIB(32)
+
+void space_refresh(struct brick *b) YIELDS
+{
+	if (b->space_asking)
+		return;
+	b->space_asking = true;
+	struct store_space sp;
+	int rc = store_space(b->store, &sp);
+	b->space_asking = false;
+	b->free_at_ns = loop_now_ns();
+	if (rc < 0)
+		return; /* keep the last answer; a broken directory shows up elsewhere */
+	uint64_t reserve = b->opt.reserve_bytes ? b->opt.reserve_bytes : max_u64(sp.total_bytes / 100, RESERVE_MIN);
+	b->free_bytes = sp.free_bytes > reserve ? sp.free_bytes - reserve : 0;
+}
+
+void space_used(struct brick *b, uint64_t bytes)
+{
+	b->free_bytes -= min_u64(b->free_bytes, bytes);
+}
+
+int space_check(struct brick *b, uint32_t nrows) YIELDS
+{
+	if (loop_now_ns() - b->free_at_ns > SPACE_FRESH_NS)
+		space_refresh(b);
+	uint64_t promised = b->overlay.bytes + b->prep_bytes;
+	bool fits = promised + (uint64_t)nrows * MYFS_BLOCK <= b->free_bytes;
+	b->full = !fits;
+	return fits ? 0 : -ENOSPC;
+}
+
+static bool room_now(const struct brick *b, uint32_t body_len, uint32_t payload_len)
+{
+	return journal_has_room(b->journal, body_len, payload_len, journal_size(b->journal) / 8);
+}
+
+int room_wait(struct brick *b, uint32_t body_len, uint32_t payload_len) YIELDS
+{
+	bool first = true;
+	while (!b->stopping && !b->failed[0]) {
+		if ((!first || !b->room_waiters) && room_now(b, body_len, payload_len))
+			break;
+		first = false;
+		b->room_waiters++;
+		checkpoint_kick(b);
+		waitq_wait(&b->room_q);
+		b->room_waiters--;
+	}
+	/* the next in line may fit as well */
+	if (b->room_waiters)
+		waitq_wake_one(&b->room_q);
+	return b->failed[0] ? -EIO : b->stopping ? -ESHUTDOWN : 0;
+}
+
+void room_wake(struct brick *b)
+{
+	waitq_wake_one(&b->room_q);
+}
