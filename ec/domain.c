@@ -253,6 +253,8 @@ static void keep_serving(struct ec_domain *d) YIELDS
 		}
 		if (ec_view_drop(d, lost) == -MYFS_E_FENCED)
 			ec_domain_depose(d);
+		else if (d->state == EC_SERVING && mask_count(d->view.insync) <= geo_of(d)->k)
+			ec_sync_start(d); /* H12: what was acknowledged under the larger view may live in one page cache now */
 		ec_domain_changed(d);
 		return;
 	}

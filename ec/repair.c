@@ -34,6 +34,8 @@ static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t s
 	if (!dst[chunk])
 		return -ENOMEM;
 	int rc = ec_cut_read(d, shard, row, 1, MASK(chunk), MASK(chunk), dst); /* R3 */
+	if (!rc && !mask_has(ec_insync_live(d), b))
+		rc = -EAGAIN; /* it went meanwhile: healing will bring the block */
 	if (!rc) /* it depends on every other chunk of the row; a parity block covers no block of the address space */
 		rc = ec_tx_begin(tx, shard, ec_lba_of(g, row, parity ? 0 : chunk), parity ? 0 : 1, BP_TX_RCW, MASK(b),
 				 UINT64_C(1) << row / g->region_rows);

@@ -130,6 +130,10 @@ int ec_tx_rings_new(struct ec_domain *d)
 void ec_tx_rings_free(struct ec_domain *d)
 {
 	loop_defer_cancel(&d->decide_deferred);
+	if (d->ring) {
+		d->undecided_n = d->next_n;
+		ec_floor_release(d, d->next_n); /* gives the credit back */
+	}
 	free(d->ring);
 	free(d->decide);
 }

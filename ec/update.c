@@ -324,6 +324,13 @@ static bool old_from_cache(struct update *u, uint8_t **ret_old, uint32_t (*ret_c
 	return true;
 }
 
+static bool cached(const struct update *u)
+{
+	uint32_t crc;
+
+	return ec_stripe_cache_get(u->d->set->cache, u->d->key, u->p->shard, u->p->lba, &crc) != NULL;
+}
+
 /* A write of less than a block: the whole new block, from the old one and the caller's bytes. */
 static int merge_block(struct update *u, const uint8_t *old)
 {
@@ -574,20 +581,20 @@ static int write_delta(struct update *u) YIELDS
 	uint8_t *old[EC_MAX_BRICKS];
 	uint32_t crc[EC_MAX_BRICKS][16];
 	uint32_t chunks = 0;
-	bool degraded = (u->data_bricks & ~ec_insync_live(u->d)) != 0;
+	bool cut = (u->data_bricks & ~ec_insync_live(u->d)) || (u->p->bytes && !cached(u));
 	int rc;
 
 	for (unsigned i = 0; i < u->n; i++)
 		chunks |= MASK(u->runs[i].chunk);
-	rc = lock_rows(u, degraded ? ROWLOCK_X : ROWLOCK_D, u->row, u->nrows, chunks);
-	if (!rc && !degraded && (u->data_bricks & ~ec_insync_live(u->d)))
+	rc = lock_rows(u, cut ? ROWLOCK_X : ROWLOCK_D, u->row, u->nrows, chunks);
+	if (!rc && !cut && (u->data_bricks & ~ec_insync_live(u->d)))
 		rc = -EAGAIN; /* it went while we waited, and our lock is too weak for a cut */
 	if (rc)
 		return rc;
-	if (!degraded && old_from_cache(u, old, crc))
+	if (!(u->data_bricks & ~ec_insync_live(u->d)) && old_from_cache(u, old, crc))
 		return delta_known(u, old, crc);
-	if (!degraded && !u->p->bytes)
-		return delta_unknown(u);
+	if (!cut)
+		return u->p->bytes ? -EAGAIN : delta_unknown(u);
 	rc = old_by_cut(u, old);
 	return rc ? rc : delta_known(u, old, NULL);
 }

@@ -1,0 +1,510 @@
+/* The engine over real bricks in this process: every byte read is compared with a model of what was written, while connections are cut,
+ * bricks die and gateways change. Seeds are printed; MYFS_SEED repeats one, MYFS_OPS asks for more. */
+#include <fcntl.h>
+
+#include "ec_cluster.h"
+#include "ec/ec_priv.h"
+
+#define LUN 1
+#define SHARDS 2u
+#define AREA (3u * 1024 * 1024 + 12345)  /* bytes used of each shard: regions, stripes and blocks are cut */
+#define CLIENTS 4u
+#define TIMEOUT (60 * NS_PER_S)
+
+struct geometry {
+	const char *name;
+	uint32_t k, r, chunk;
+};
+static const struct geometry geometries[] = {
+	{"2+1", 2, 1, 16384}, {"4+2", 4, 2, 16384}, {"replica 3", 1, 2, 16384}, {"3+3", 3, 3, 4096}, {"4+2 64K", 4, 2, 65536},
+};
+
+static const struct geometry *geometry_now;
+static uint64_t seed_now;
+
+/* ---- model ---- */
+
+struct model {
+	uint8_t *bytes[SHARDS];
+	struct ec_domain *d;
+	unsigned running, ops;
+	bool stop;
+	struct waitq ended;
+};
+
+struct client {
+	struct model *m;
+	struct prng rng;
+	uint64_t first, end;     /* this client's bytes of each shard: nobody else writes them */
+};
+
+static void model_new(struct model *m)
+{
+	memset(m, 0, sizeof(*m));
+	waitq_init(&m->ended);
+	for (unsigned s = 0; s < SHARDS; s++)
+		CHECK((m->bytes[s] = calloc(1, AREA)));
+}
+
+static void model_free(struct model *m)
+{
+	for (unsigned s = 0; s < SHARDS; s++)
+		free(m->bytes[s]);
+}
+
+static void compare(struct model *m, uint32_t shard, uint64_t off, uint32_t len)
+{
+	struct bufs out;
+	uint8_t *got = malloc(len ? len : 1);
+
+	bufs_init(&out);
+	int rc = ec_read(m->d, shard, off, len, &out);
+	if (rc)
+		fprintf(stderr, "%s seed %llu: read: %s\n", geometry_now->name, (unsigned long long)seed_now, err_name(rc));
+	CHECK(rc == 0);
+	CHECK(out.bytes == len);
+	bufs_copy_out(&out, 0, got, len);
+	for (uint32_t i = 0; i < len; i++) {
+		if (got[i] == m->bytes[shard][off + i])
+			continue;
+		fprintf(stderr, "%s seed %llu: shard %u byte %llu (+%u of %u): got %02x, want %02x\n", geometry_now->name,
+			(unsigned long long)seed_now, shard, (unsigned long long)(off + i), i, len, got[i],
+			m->bytes[shard][off + i]);
+		abort();
+	}
+	bufs_release(&out);
+	free(got);
+}
+
+static void compare_all(struct model *m)
+{
+	for (uint32_t s = 0; s < SHARDS; s++)
+		for (uint64_t off = 0; off < AREA; off += MIB(1) + 777)
+			compare(m, s, off, (uint32_t)min_u64(MIB(1) + 777, AREA - off));
+}
+
+static void range_pick(struct client *c, uint64_t *off, uint64_t *len)
+{
+	static const uint32_t max[] = {1024, 4096, 20000, 70000, 300000, 1500000};
+	uint64_t span = c->end - c->first, want = max[prng_below(&c->rng, ARRAY_LEN(max))];
+
+	*len = 1 + prng_below(&c->rng, min_u64(want, span));
+	*off = c->first + prng_below(&c->rng, span - *len + 1);
+	if (prng_chance(&c->rng, 0.6)) { /* mostly whole blocks, as file systems do */
+		uint64_t a = round_up_u64(*off, 4096), b = round_down_u64(*off + *len, 4096);
+		if (b > a) {
+			*off = a;
+			*len = b - a;
+		}
+	}
+}
+
+static void client_op(struct client *c)
+{
+	struct model *m = c->m;
+	uint32_t shard = (uint32_t)prng_below(&c->rng, SHARDS);
+	uint64_t off, len, what = prng_below(&c->rng, 100);
+	int rc = 0;
+
+	range_pick(c, &off, &len);
+	if (what < 55) {
+		uint8_t *p = m->bytes[shard] + off, *copy = malloc(len);
+		prng_bytes(&c->rng, copy, len);
+		memcpy(p, copy, len);
+		struct iovec v[3] = {{copy, len / 3}, {copy + len / 3, len / 2}, {copy + len / 3 + len / 2, len - len / 3 - len / 2}};
+		struct iovec one = {copy, len};
+		bool cut = prng_chance(&c->rng, 0.2);
+		rc = ec_write(m->d, shard, off, cut ? (struct iov){v, 3} : (struct iov){&one, 1}, prng_chance(&c->rng, 0.05));
+		free(copy);
+	} else if (what < 85) {
+		compare(m, shard, off, (uint32_t)len);
+	} else if (what < 95) {
+		memset(m->bytes[shard] + off, 0, len);
+		rc = ec_zero(m->d, shard, off, len, false);
+	} else {
+		rc = ec_flush(m->d);
+	}
+	if (rc)
+		fprintf(stderr, "%s seed %llu: op %llu: %s\n", geometry_now->name, (unsigned long long)seed_now, (unsigned long long)what,
+			err_name(rc));
+	CHECK(rc == 0);
+	m->ops++;
+}
+
+static unsigned ops_wanted(unsigned usual)
+{
+	const char *s = getenv("MYFS_OPS");
+
+	return s ? (unsigned)atoi(s) : usual;
+}
+
+static void client_run(void *arg)
+{
+	struct client *c = arg;
+
+	while (!c->m->stop)
+		client_op(c);
+	c->m->running--;
+	waitq_wake_all(&c->m->ended);
+}
+
+static void clients_start(struct model *m, struct client *c)
+{
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		c[i].m = m;
+		c[i].first = (uint64_t)AREA * i / CLIENTS; /* not at block boundaries: neighbours share blocks */
+		c[i].end = (uint64_t)AREA * (i + 1) / CLIENTS;
+		prng_seed(&c[i].rng, seed_now * 1000 + i);
+		m->running++;
+		CHECK(fiber_spawn(loop_self(), "client", client_run, &c[i]) == 0);
+	}
+}
+
+/* Until the clients have done n more operations. */
+static void clients_progress(struct model *m, unsigned n)
+{
+	unsigned until = m->ops + n;
+
+	while (m->ops < until)
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+}
+
+static void clients_stop(struct model *m)
+{
+	m->stop = true;
+	while (m->running)
+		waitq_wait(&m->ended);
+	m->stop = false;
+}
+
+/* ---- bodies ---- */
+
+static void put(struct ec_domain *d, uint32_t shard, uint64_t off, const void *p, size_t len)
+{
+	struct iovec v = {(void *)(uintptr_t)p, len};
+
+	CHECK(ec_write(d, shard, off, (struct iov){&v, 1}, false) == 0);
+}
+
+static void body_healthy(void *arg)
+{
+	struct cluster c;
+	struct model m;
+	struct client clients[CLIENTS];
+
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	model_new(&m);
+	m.d = cluster_domain(s, LUN, true);
+	clients_start(&m, clients);
+	clients_progress(&m, ops_wanted(150));
+	clients_stop(&m);
+	compare_all(&m);
+	ec_domain_close(m.d);
+	m.d = cluster_domain(s, LUN, false);
+	compare_all(&m);
+	ec_domain_close(m.d);
+	ec_set_close(s);
+	for (uint32_t i = 0; i < c.n; i++) {
+		cluster_stop(&c, i, i % 2);
+		cluster_start(&c, i);
+	}
+	s = cluster_set(&c, 1, TIMEOUT);
+	m.d = cluster_domain(s, LUN, false);
+	compare_all(&m);
+	ec_domain_close(m.d);
+	ec_set_close(s);
+	model_free(&m);
+	cluster_free(&c);
+}
+
+static void body_degraded(void *arg)
+{
+	struct cluster c;
+	struct model m;
+	struct client clients[CLIENTS];
+	struct prng rng;
+
+	prng_seed(&rng, seed_now);
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	model_new(&m);
+	m.d = cluster_domain(s, LUN, true);
+	uint32_t tolerates = ec_set_geometry(s)->tolerates;
+	clients_start(&m, clients);
+	uint32_t first = (uint32_t)prng_below(&rng, c.n);
+	for (uint32_t i = 0; i < tolerates; i++) {
+		clients_progress(&m, ops_wanted(60));
+		cluster_stop(&c, (first + i * 2) % c.n, false);
+	}
+	clients_progress(&m, ops_wanted(120));
+	clients_stop(&m);
+	compare_all(&m);
+	struct ec_domain_status st;
+	ec_domain_status(m.d, &st);
+	CHECK((uint32_t)__builtin_popcount(st.insync) == c.n - tolerates);
+	CHECK(st.serving);
+	ec_domain_close(m.d);
+	m.d = cluster_domain(s, LUN, false); /* another takeover, with the dead still dead */
+	compare_all(&m);
+	ec_domain_close(m.d);
+	ec_set_close(s);
+	model_free(&m);
+	cluster_free(&c);
+}
+
+/* Every brick loses its connections, all at once, again and again: requests wait, the gateway takes itself over, nothing is lost. */
+static void body_all_cut(void *arg)
+{
+	struct cluster c;
+	struct model m;
+	struct client clients[CLIENTS];
+
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	model_new(&m);
+	m.d = cluster_domain(s, LUN, true);
+	clients_start(&m, clients);
+	for (unsigned round = 0; round < 3; round++) {
+		clients_progress(&m, ops_wanted(40));
+		for (uint32_t i = 0; i < c.n; i++)
+			cluster_stop(&c, i, false);
+		for (uint32_t i = 0; i < c.n; i++)
+			cluster_start(&c, i);
+	}
+	clients_progress(&m, ops_wanted(40));
+	clients_stop(&m);
+	compare_all(&m);
+	ec_domain_close(m.d);
+	ec_set_close(s);
+	model_free(&m);
+	cluster_free(&c);
+}
+
+/* A second gateway takes the domain; the first one's unflushed, acknowledged writes are all there, and it is told. */
+static void body_takeover(void *arg)
+{
+	struct cluster c;
+	struct model m;
+	struct client clients[CLIENTS];
+	uint8_t block[4096] = {1};
+	struct iovec v = {block, sizeof(block)};
+
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s1 = cluster_set(&c, 1, TIMEOUT), *s2 = cluster_set(&c, 2, TIMEOUT);
+	model_new(&m);
+	m.d = cluster_domain(s1, LUN, true);
+	clients_start(&m, clients);
+	clients_progress(&m, ops_wanted(80));
+	clients_stop(&m);
+	struct ec_domain *old = m.d;
+	m.d = cluster_domain(s2, LUN, false);
+	compare_all(&m);
+	CHECK(ec_write(old, 0, 0, (struct iov){&v, 1}, false) == -MYFS_E_FENCED);
+	CHECK(ec_flush(old) == -MYFS_E_FENCED);
+	compare_all(&m);
+	clients_start(&m, clients);
+	clients_progress(&m, ops_wanted(40));
+	clients_stop(&m);
+	compare_all(&m);
+	ec_domain_close(old);
+	ec_domain_close(m.d);
+	ec_set_close(s1);
+	ec_set_close(s2);
+	model_free(&m);
+	cluster_free(&c);
+}
+
+/* Fewer than K members: nothing is answered wrongly, requests end with the quorum error, and go on when bricks return. */
+static void body_too_few(void *arg)
+{
+	struct cluster c;
+	uint8_t block[4096], zero[4096] = {0};
+	struct iovec v = {block, sizeof(block)};
+	struct bufs out;
+
+	memset(block, 0x5a, sizeof(block));
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, 300 * NS_PER_MS);
+	struct ec_domain *d = cluster_domain(s, LUN, true);
+	put(d, 0, 0, block, sizeof(block));
+	for (uint32_t i = 0; i <= ec_set_geometry(s)->tolerates; i++)
+		cluster_stop(&c, i, false);
+	memset(block, 0xa5, sizeof(block));
+	CHECK(ec_write(d, 0, 0, (struct iov){&v, 1}, false) == -MYFS_E_QUORUM);
+	bufs_init(&out);
+	CHECK(ec_read(d, 0, 0, sizeof(block), &out) == -MYFS_E_QUORUM);
+	bufs_release(&out);
+	for (uint32_t i = 0; i <= ec_set_geometry(s)->tolerates; i++)
+		cluster_start(&c, i);
+	int rc;
+	do
+		rc = ec_write(d, 0, 4096, (struct iov){&v, 1}, false);
+	while (rc == -MYFS_E_QUORUM);
+	CHECK(rc == 0);
+	CHECK(ec_read(d, 0, 0, sizeof(block), &out) == 0);
+	bufs_copy_out(&out, 0, zero, sizeof(zero));
+	CHECK(zero[0] == 0x5a || zero[0] == 0xa5); /* the failed write may have happened, whole */
+	for (unsigned i = 0; i < sizeof(zero); i++)
+		CHECK(zero[i] == zero[0]);
+	bufs_release(&out);
+	ec_domain_close(d);
+	ec_set_close(s);
+	cluster_free(&c);
+}
+
+/* Finds a fragment file below dir that holds the pattern and spoils one byte of it. */
+static const uint8_t *rot_pattern;
+static bool rot_done;
+static int rot_one(const char *path, const struct stat *st, int type, struct FTW *w)
+{
+	uint8_t buf[4096];
+
+	(void)w;
+	if (type != FTW_F || rot_done || st->st_size < 4096 || strstr(path, "/myfs/"))
+		return 0;
+	int fd = open(path, O_RDWR);
+	for (off_t off = 0; fd >= 0 && off + 4096 <= st->st_size && !rot_done; off += 4096) {
+		if (pread(fd, buf, 4096, off) != 4096 || memcmp(buf, rot_pattern, 4096) != 0)
+			continue;
+		buf[100] ^= 1;
+		CHECK(pwrite(fd, buf, 4096, off) == 4096);
+		rot_done = true;
+	}
+	close(fd);
+	return 0;
+}
+
+static void wait_repaired(struct ec_domain *d)
+{
+	struct ec_domain_status st;
+
+	do {
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+		ec_domain_status(d, &st);
+	} while (st.repaired_blocks == 0);
+	CHECK(st.checksum_errors >= 1);
+}
+
+static void body_rot(void *arg)
+{
+	struct cluster c;
+	uint8_t block[65536], back[65536];
+	struct prng rng;
+
+	prng_seed(&rng, seed_now);
+	prng_bytes(&rng, block, sizeof(block));
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	struct ec_domain *d = cluster_domain(s, LUN, true);
+	put(d, 0, 0, block, sizeof(block));
+	CHECK(ec_flush(d) == 0);
+	ec_domain_close(d);
+	for (uint32_t i = 0; i < c.n; i++) {
+		CHECK(brick_checkpoint(c.b[i].brick, true) == 0);
+		cluster_stop(&c, i, true);
+	}
+	rot_pattern = block + 4096;
+	rot_done = false;
+	nftw(c.root, rot_one, 16, FTW_PHYS);
+	CHECK(rot_done);
+	for (uint32_t i = 0; i < c.n; i++)
+		cluster_start(&c, i);
+	ec_set_close(s);
+	s = cluster_set(&c, 1, TIMEOUT);
+	d = cluster_domain(s, LUN, false);
+	struct bufs out;
+	bufs_init(&out);
+	if (seed_now % 2) { /* a reader finds it */
+		CHECK(ec_read(d, 0, 0, sizeof(block), &out) == 0);
+		bufs_copy_out(&out, 0, back, sizeof(back));
+		CHECK(memcmp(back, block, sizeof(block)) == 0);
+		bufs_release(&out);
+		if (geometry_now->k > 1)
+			wait_repaired(d);
+	} else { /* a writer finds it while asking for the delta */
+		memset(block + 4096, 7, 4096);
+		put(d, 0, 4096, block + 4096, 4096);
+	}
+	CHECK(ec_read(d, 0, 0, sizeof(block), &out) == 0);
+	bufs_copy_out(&out, 0, back, sizeof(back));
+	CHECK(memcmp(back, block, sizeof(block)) == 0);
+	bufs_release(&out);
+	ec_domain_close(d);
+	ec_set_close(s);
+	cluster_free(&c);
+}
+
+/* ---- runner ---- */
+
+static void run(fiber_fn *body)
+{
+	const char *want = getenv("MYFS_SEED"), *only = getenv("MYFS_GEOMETRY");
+	struct loop *l;
+	struct err e = ERR_INIT;
+
+	for (unsigned i = 0; i < ARRAY_LEN(geometries); i++) {
+		geometry_now = &geometries[i];
+		if (only && strcmp(only, geometry_now->name) != 0)
+			continue;
+		assert_int_equal(loop_new(&(struct loop_options){0}, &l, &e), 0);
+		loop_random(&seed_now, sizeof(seed_now));
+		seed_now = want ? strtoull(want, NULL, 10) : seed_now % 1000000;
+		printf("%s seed %llu\n", geometry_now->name, (unsigned long long)seed_now);
+		fflush(stdout);
+		assert_int_equal(loop_run_fiber(l, "test", body, l), 0);
+		loop_free(l);
+	}
+}
+
+static void random_io_reads_back_what_was_written(void **state)
+{
+	(void)state;
+	run(body_healthy);
+}
+
+static void bricks_may_die_up_to_the_tolerance_under_load(void **state)
+{
+	(void)state;
+	run(body_degraded);
+}
+
+static void all_bricks_may_restart_at_once_under_load(void **state)
+{
+	(void)state;
+	run(body_all_cut);
+}
+
+static void a_second_gateway_sees_every_acknowledged_write_and_fences_the_first(void **state)
+{
+	(void)state;
+	run(body_takeover);
+}
+
+static void with_too_few_bricks_requests_end_with_the_quorum_error_and_recover(void **state)
+{
+	(void)state;
+	run(body_too_few);
+}
+
+static void a_rotten_block_is_answered_right_and_repaired(void **state)
+{
+	(void)state;
+	run(body_rot);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(random_io_reads_back_what_was_written),
+		cmocka_unit_test(bricks_may_die_up_to_the_tolerance_under_load),
+		cmocka_unit_test(all_bricks_may_restart_at_once_under_load),
+		cmocka_unit_test(a_second_gateway_sees_every_acknowledged_write_and_fences_the_first),
+		cmocka_unit_test(with_too_few_bricks_requests_end_with_the_quorum_error_and_recover),
+		cmocka_unit_test(a_rotten_block_is_answered_right_and_repaired),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
