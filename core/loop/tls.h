@@ -11,9 +11,11 @@ int tls_creds_psk(const char *key_path, const char *identity, struct tls_creds *
 /* Directory with ca-cert.pem, server-cert.pem, server-key.pem (nbdkit's and qemu-nbd's names); verify_peer asks for
  * a client certificate signed by the CA. */
 int tls_creds_x509_server(const char *dir, bool verify_peer, struct tls_creds **ret, struct err *e);
-void tls_creds_free(struct tls_creds *c);
+void tls_creds_free(struct tls_creds *c); /* streams made from them go on working; NULL is fine */
 
-/* Handshakes on *s and replaces it with the TLS stream (which owns the old one). On failure *s is closed and NULL. No byte received
+/* An end of the stream without TLS's closing alert is -ECONNRESET: somebody may have cut it.
+ *
+ * Handshakes on *s and replaces it with the TLS stream (which owns the old one). On failure *s is closed and NULL. No byte received
  * before the handshake is carried over: the caller must not have read ahead. */
 int tls_server_start(struct stream **s, struct tls_creds *c, uint64_t deadline_ns, struct err *e) YIELDS;
 int tls_client_start(struct stream **s, struct tls_creds *c, uint64_t deadline_ns, struct err *e) YIELDS;
