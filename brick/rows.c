@@ -298,7 +298,7 @@ int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards
 			}
 	top = top > BRICK_MAX_SHARDS ? BRICK_MAX_SHARDS : top;
 	for (uint32_t i = 0; i < top; i++)
-		ret->count += bits->data[i / 8] >> (i % 8) & 1u;
+		ret->count += (uint32_t)bits->data[i / 8] >> (i % 8) & 1u;
 	ret->max_plus_1 = top;
 	*ret_bits = (struct slice){.owner = bits, .ptr = bits->data, .len = (size_t)round_up_u64(top, 64) / 8};
 	return 0;
