@@ -61,7 +61,7 @@ struct node {
 int node_start(const struct node_config *cfg, struct node **ret, struct err *e) YIELDS;
 /* Orderly: every brick is checkpointed and marked clean. Frees; NULL is fine. */
 void node_stop(struct node *n) YIELDS;
-/* Look at the registry now. */
+/* Look at the registry and at bricks that are offline now. */
 void node_reload(struct node *n);
 /* An online brick stays open between these two, whatever parks in between. */
 void node_brick_hold(struct node_brick *b);
