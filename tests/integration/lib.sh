@@ -10,6 +10,9 @@ unset MYFS_REGISTRY MYFS_FORMAT
 helpers=()
 
 step() { printf '== %s\n' "$*"; }
+# Debian's nbdsh asks for whatever python3 comes first in PATH; its module belongs to Debian's own.
+nbdsh() { /usr/bin/python3 -mnbd "$@"; }
+export -f nbdsh
 die() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 skip() { printf '%s\n' "$*"; exit 77; }
 
