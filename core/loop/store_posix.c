@@ -40,7 +40,7 @@ static struct posix_store *posix_of(struct store *s)
 static int open_beneath(int dir_fd, const char *path, int flags, uint32_t mode)
 {
 	struct open_how how = {
-	    .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | O_NOFOLLOW),
+	    .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
 	    .mode = flags & O_CREAT ? mode : 0,
 	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
 	};
@@ -113,7 +113,7 @@ static int posix_open(struct store *s, const char *path, int flags, uint32_t mod
 {
 	if ((flags & ~OPEN_FLAGS) || !path_is_clean(path))
 		return -EINVAL;
-	int fd = open_beneath(posix_of(s)->root_fd, path, flags, mode);
+	int fd = open_beneath(posix_of(s)->root_fd, path, flags | O_NOFOLLOW, mode);
 	if (fd < 0)
 		return fd;
 	int rc = file_posix_new(fd, ret);
@@ -260,10 +260,10 @@ static int posix_stat(struct store *s, const char *path, struct file_info *ret)
 static int open_dir(const struct posix_store *p, const char *path)
 {
 	if (*path == '\0')
-		return open_beneath(p->root_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+		return open_beneath(p->root_fd, ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (!path_is_clean(path))
 		return -EINVAL;
-	return open_beneath(p->root_fd, path, O_RDONLY | O_DIRECTORY, 0);
+	return open_beneath(p->root_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 }
 
 struct readdir_args {
@@ -340,7 +340,7 @@ static int posix_sync_dir(struct store *s, const char *path)
 	int fd = open_dir(posix_of(s), path);
 
 	if (fd == -ENOTDIR) /* a file: its data and xattrs */
-		fd = open_beneath(posix_of(s)->root_fd, path, O_RDONLY, 0);
+		fd = open_beneath(posix_of(s)->root_fd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
 	if (fd < 0)
 		return fd;
 	int rc = file_posix_sync(fd, false);
@@ -360,7 +360,7 @@ static int xattr_target_open(const struct posix_store *p, const char *path, stru
 {
 	if (*path != '\0' && !path_is_clean(path))
 		return -EINVAL;
-	int fd = open_beneath(p->root_fd, *path ? path : ".", O_PATH, 0);
+	int fd = open_beneath(p->root_fd, *path ? path : ".", O_PATH | O_NOFOLLOW, 0);
 	if (fd < 0)
 		return fd;
 	ret->fd = fd;
@@ -432,7 +432,7 @@ static int posix_lock(struct store *s, const char *path)
 		return -EINVAL;
 	if (p->locks_n == LOCKS_MAX)
 		return -ENOLCK;
-	int fd = open_beneath(p->root_fd, path, O_RDWR | O_CREAT, 0600);
+	int fd = open_beneath(p->root_fd, path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return fd;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {

@@ -3,13 +3,13 @@
  *   recv:  inner stream -> in[] -> pull() -> gnutls_record_recv -> caller
  *   send:  caller -> gather[] -> gnutls_record_send -> push() -> out[] -> inner stream
  *
- * GnuTLS only ever copies from in[] and to out[]; the fiber does the I/O between its calls. So no fiber is suspended inside GnuTLS (which
- * holds locks there), and a receiving and a sending fiber can share one session.
+ * GnuTLS only ever copies from in[] and to out[]; the fiber does the I/O between its calls. So no fiber is suspended
+ * inside GnuTLS (which holds locks there), and a receiving and a sending fiber can share one session.
  *
- * Invariants: T1 in[] and out[] start empty: nothing that arrived in clear is taken for ciphertext. T2 one fiber at a time sends
- * out[] (`sending`); bytes appended meanwhile are its to send. T3 after a fatal error the session is not used again. T4 credentials
- * live until the last stream that uses them is closed. An end of the inner stream without TLS's closing alert is reported as
- * -ECONNRESET: somebody may have cut it. */
+ * Invariants: T1 in[] and out[] start empty: nothing that arrived in clear is taken for ciphertext. T2 one fiber at a
+ * time sends out[] (`sending`); bytes appended meanwhile are its to send. T3 after a fatal error the session is not
+ * used again. T4 credentials live until the last stream that uses them is closed. An end of the inner stream without
+ * TLS's closing alert is reported as -ECONNRESET: somebody may have cut it. */
 #include "core/base/buf.h"
 #include "core/loop/loop.h"
 #include "core/loop/tls_priv.h"
@@ -62,8 +62,8 @@ static ssize_t push(gnutls_transport_ptr_t p, const void *src, size_t len)
 	return (ssize_t)len;
 }
 
-/* GnuTLS says "again" both when in[] is empty and after it has handled a message that is not data. True when only more ciphertext can
- * help: in[] is empty, or nothing was taken from it since `before`. */
+/* GnuTLS says "again" both when in[] is empty and after it has handled a message that is not data. True when only
+ * more ciphertext can help: in[] is empty, or nothing was taken from it since `before`. */
 static bool tls_starved(const struct tls_stream *t, size_t before)
 {
 	return t->in_start == t->in_end || t->in_start == before;
@@ -181,7 +181,8 @@ static int tls_encrypt(struct tls_stream *t, const uint8_t *p, size_t len) YIELD
 	return 0;
 }
 
-/* Small pieces are gathered into full records, so that a batch of frames costs one record; large ones are encrypted in place. */
+/* Small pieces are gathered into full records, so that a batch of frames costs one record; large ones are encrypted
+ * in place. */
 static int tls_send_locked(struct tls_stream *t, const struct iovec *v, unsigned n) YIELDS
 {
 	uint8_t *gather = t->gather->data;

@@ -15,8 +15,8 @@ void tls_creds_free(struct tls_creds *c); /* streams made from them go on workin
 
 /* An end of the stream without TLS's closing alert is -ECONNRESET: somebody may have cut it.
  *
- * Handshakes on *s and replaces it with the TLS stream (which owns the old one). On failure *s is closed and NULL. No byte received
- * before the handshake is carried over: the caller must not have read ahead. */
+ * Handshakes on *s and replaces it with the TLS stream (which owns the old one). On failure *s is closed and NULL. No
+ * byte received before the handshake is carried over: the caller must not have read ahead. */
 int tls_server_start(struct stream **s, struct tls_creds *c, uint64_t deadline_ns, struct err *e) YIELDS;
 int tls_client_start(struct stream **s, struct tls_creds *c, uint64_t deadline_ns, struct err *e) YIELDS;
 

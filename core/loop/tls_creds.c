@@ -1,7 +1,7 @@
 /* tls_creds.c - where keys come from: the cluster key in a file, or a directory of certificates.
  *
- * Invariants: a secret file that others may read is refused, not used. Secrets are wiped before their memory is freed. Credentials are
- * counted: tls_creds_free() drops the owner's reference, streams hold their own. */
+ * Invariants: a secret file that others may read is refused, not used. Secrets are wiped before their memory is
+ * freed. Credentials are counted: tls_creds_free() drops the owner's reference, streams hold their own. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -9,7 +9,8 @@
 
 #include "core/loop/tls_priv.h"
 
-/* TLS 1.3 only, both sides are ours. AES-128-GCM first: fastest with AES instructions, and its SHA-256 fits the key's binder. */
+/* TLS 1.3 only, both sides are ours. AES-128-GCM first: fastest with AES instructions, and its SHA-256 fits the key's
+ * binder. */
 #define PRIORITY_PSK \
 	"NONE:+VERS-TLS1.3:+ECDHE-PSK:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:+SHA256:+SIGN-ALL:+GROUP-X25519:+GROUP-SECP256R1:" \
 	"+COMP-NULL:+CTYPE-X509"
