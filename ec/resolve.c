@@ -34,7 +34,7 @@ int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *fac
 int ec_resolve_who(const struct ec_geometry *g, const struct ec_view *v, const struct ec_fence_fact *facts, bool waited,
 		   struct ec_resolve_members *ret, struct err *e)
 {
-	struct ec_resolve_members m = {0};
+	struct ec_resolve_members m = {.interrupted = v->state == BP_VIEW_RESOLVING};
 	for (uint32_t b = 0; b < g->n; b++) {
 		if (!facts[b].replied)
 			continue;
@@ -277,7 +277,10 @@ static int decide_one(const struct ec_geometry *g, const struct ec_resolve_membe
 	struct ec_decision *d = &t->d;
 	d->to = d->participants & m->use;
 	uint32_t lack = d->to & ~d->holders;
-	bool poisoned = depends_on_poison(g, poison, d);
+	bool poisoned = m->rollback && depends_on_poison(g, poison, d);
+	/* Aborted by its owner: whatever came later on these bytes was computed without it. Not so when a rollback aborted it and was
+	 * interrupted: that one lacked it somewhere, or was poisoned itself. */
+	bool by_owner = t->aborted && !poisoned && !(m->interrupted && lack);
 	d->commit = lack == 0 && t->aborted == 0 && !poisoned;
 	d->was_committed = t->committed != 0;
 	d->holders &= ~t->aborted;
@@ -294,7 +297,7 @@ static int decide_one(const struct ec_geometry *g, const struct ec_resolve_membe
 			       : t->aborted ? "aborted on others"
 					    : "unknown to others",
 			       t->aborted ? t->aborted : lack);
-	return d->nblocks ? poison_add(poison, d) : 0;
+	return m->rollback && !by_owner && d->nblocks ? poison_add(poison, d) : 0;
 }
 
 static bp_tx highest_floor(const struct ec_geometry *g, const struct ec_fence_fact *facts)
