@@ -33,8 +33,9 @@ static inline void list_del(struct list *n)
 	for (type *it = list_entry((head)->next, type, member); &it->member != (head); \
 	     it = list_entry(it->member.next, type, member))
 /* `it` may be removed in the body. */
-#define list_for_each_safe(it, head, type, member) \
-	for (type *it = list_entry((head)->next, type, member), *it##_next = list_entry(it->member.next, type, member); \
+#define list_for_each_safe(it, head, type, member)                                                                     \
+	for (type *it = list_entry((head)->next, type, member),                                                        \
+		  *it##_next = list_entry(it->member.next, type, member);                                              \
 	     &it->member != (head); it = it##_next, it##_next = list_entry(it->member.next, type, member))
 
 #endif

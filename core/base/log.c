@@ -99,8 +99,8 @@ void log_at(enum log_level level, const char *fmt, ...)
 
 	pthread_mutex_lock(&lock);
 	bool admitted = site_admit(site_of(fmt), &left_out);
-	size_t used = line_clip(snprintf(line, sizeof(line), "<%d>%s%s", (int)level, prog_name, prog_name[0] ? ": " : ""),
-				0, sizeof(line));
+	size_t used = line_clip(
+	    snprintf(line, sizeof(line), "<%d>%s%s", (int)level, prog_name, prog_name[0] ? ": " : ""), 0, sizeof(line));
 	pthread_mutex_unlock(&lock);
 	if (!admitted) {
 		errno = saved_errno;

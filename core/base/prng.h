@@ -1,4 +1,5 @@
-/* prng.h - xoshiro256** (Blackman, Vigna 2018): repeatable randomness for tests, jitter and the simulator. Not for secrets. */
+/* prng.h - xoshiro256** (Blackman, Vigna 2018): repeatable randomness for tests, jitter and the simulator. Not for
+ * secrets. */
 #ifndef MYFS_PRNG_H
 #define MYFS_PRNG_H
 

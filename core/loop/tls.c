@@ -270,8 +270,8 @@ static int tls_new(struct stream *inner, struct tls_creds *c, bool server, struc
 
 	int rc = t->in && t->out && t->gather ? 0 : GNUTLS_E_MEMORY_ERROR;
 	if (rc == 0) /* no session tickets: nobody resumes, and they would arrive in the middle of data */
-		rc = gnutls_init(&t->session, (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS |
-						  GNUTLS_NO_SIGNAL);
+		rc = gnutls_init(&t->session, (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK |
+						  GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL);
 	if (rc == 0)
 		rc = tls_creds_attach(c, t->session, server);
 	if (rc != 0) {
@@ -293,7 +293,8 @@ static int handshake_fail(struct tls_stream *t, int gnutls_rc, struct err *e)
 		return err_set(e, -EACCES, "TLS handshake with %s: refused by the peer (%s)", t->base.peer,
 			       gnutls_alert_get_name(gnutls_alert_get(t->session)));
 	if (gnutls_rc == GNUTLS_E_PREMATURE_TERMINATION || t->ended)
-		return err_set(e, -ECONNRESET, "TLS handshake with %s: connection closed; does the peer hold the same key?",
+		return err_set(e, -ECONNRESET,
+			       "TLS handshake with %s: connection closed; does the peer hold the same key?",
 			       t->base.peer);
 	return err_set(e, -EACCES, "TLS handshake with %s: %s", t->base.peer, gnutls_strerror(gnutls_rc));
 }

@@ -12,9 +12,10 @@
 /* TLS 1.3 only, both sides are ours. AES-128-GCM first: fastest with AES instructions, and its SHA-256 fits the key's
  * binder. */
 #define PRIORITY_PSK \
-	"NONE:+VERS-TLS1.3:+ECDHE-PSK:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:+SHA256:+SIGN-ALL:+GROUP-X25519:+GROUP-SECP256R1:" \
-	"+COMP-NULL:+CTYPE-X509"
-#define PRIORITY_X509 "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305"
+	"NONE:+VERS-TLS1.3:+ECDHE-PSK:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:+SHA256:+SIGN-ALL:" \
+	"+GROUP-X25519:+GROUP-SECP256R1:+COMP-NULL:+CTYPE-X509"
+#define PRIORITY_X509 \
+	"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305"
 
 void tls_creds_free(struct tls_creds *c)
 {
@@ -34,7 +35,8 @@ void tls_creds_free(struct tls_creds *c)
 
 int tls_creds_fail(struct err *e, int gnutls_rc, const char *what)
 {
-	return err_set(e, gnutls_rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EPROTO, "%s: %s", what, gnutls_strerror(gnutls_rc));
+	return err_set(e, gnutls_rc == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EPROTO, "%s: %s", what,
+		       gnutls_strerror(gnutls_rc));
 }
 
 static int creds_new(enum creds_kind kind, const char *priority, struct tls_creds **ret, struct err *e)
@@ -125,7 +127,8 @@ int tls_creds_psk(const char *key_path, const char *identity, struct tls_creds *
 	struct tls_creds *c;
 
 	if (identity[0] == '\0' || strlen(identity) > TLS_IDENTITY_MAX)
-		return err_set(e, -EINVAL, "TLS identity '%s': must have 1 to %u characters", identity, TLS_IDENTITY_MAX);
+		return err_set(e, -EINVAL, "TLS identity '%s': must have 1 to %u characters", identity,
+			       TLS_IDENTITY_MAX);
 	int rc = creds_new(CREDS_PSK, PRIORITY_PSK, &c, e);
 	if (rc != 0)
 		return rc;

@@ -2,9 +2,10 @@
  *
  *   rpc_call_start --queued--> writer sends --> reply read --> call_end --> done() --> group wakes its waiter
  *
- * Invariants: C1 a call is on exactly one of `calls` (a reply may come; also in the table) and `doomed` (rc is decided, it ends at the
- * end of the iteration) until it ended, on neither after. C2 call_end runs once per call. C3 after a callback returned, the
- * client may have been closed: `wire.up` is looked at again. C4 the struct lives until the user freed it and the reader fiber ended. */
+ * Invariants: C1 a call is on exactly one of `calls` (a reply may come; also in the table) and `doomed` (rc is
+ * decided, it ends at the end of the iteration) until it ended, on neither after. C2 call_end runs once per call. C3
+ * after a callback returned, the client may have been closed: `wire.up` is looked at again. C4 the struct lives until
+ * the user freed it and the reader fiber ended. */
 #include "core/rpc/rpc.h"
 
 #include "core/base/list.h"
@@ -13,8 +14,8 @@
 #define CALLS_MAX 65536u /* outstanding on one connection */
 #define TABLE_START 64u
 
-/* Outstanding calls by seq: open addressing, linear probing, at most half full. Sequence numbers are consecutive, so the low bits
- * are the hash. */
+/* Outstanding calls by seq: open addressing, linear probing, at most half full. Sequence numbers are consecutive, so
+ * the low bits are the hash. */
 struct call_table {
 	struct rpc_call **slots;
 	size_t cap; /* power of two, or 0 */
@@ -84,7 +85,8 @@ static struct rpc_call **table_find(struct call_table *t, uint64_t seq)
 	return NULL;
 }
 
-/* Closes the gap so that no probe sequence is cut: a later entry moves back when its home is not inside (gap, entry]. */
+/* Closes the gap so that no probe sequence is cut: a later entry moves back when its home is not inside (gap, entry].
+ * */
 static void table_remove(struct call_table *t, struct rpc_call *call)
 {
 	struct rpc_call **slot = table_find(t, call->seq);
@@ -172,8 +174,9 @@ static void call_doom(struct rpc_call *call, int rc)
 	loop_defer(&c->end_doomed);
 }
 
-/* Ends what is doomed by now, in order. What callbacks start meanwhile has higher numbers and waits for the next iteration, so that a
- * callback which always tries again cannot hold the loop. Callbacks may close the client, which empties the list under us. */
+/* Ends what is doomed by now, in order. What callbacks start meanwhile has higher numbers and waits for the next
+ * iteration, so that a callback which always tries again cannot hold the loop. Callbacks may close the client, which
+ * empties the list under us. */
 static void doomed_end(struct rpc_client *c)
 {
 	uint64_t limit = c->next_seq;
@@ -321,8 +324,8 @@ static bool reply_decode(const struct rpc_call *call, const struct frame *f)
 	return ok;
 }
 
-/* A well-behaved peer answers after it has read all of the request, so a wait here is as short as the writer's wake-up; a peer that
- * does otherwise must not end a call whose memory is still being read. */
+/* A well-behaved peer answers after it has read all of the request, so a wait here is as short as the writer's
+ * wake-up; a peer that does otherwise must not end a call whose memory is still being read. */
 static void reply_wait_sent(struct rpc_client *c, uint64_t seq) YIELDS
 {
 	for (;;) {

@@ -1,7 +1,8 @@
 /* frame.h - the frame format of rpc.h as pure functions: one header encoder, one validator, one reassembler.
  *
- * Sans-I/O: bytes go in through frame_rx_space/filled, whole frames come out of frame_rx_next. Everything a peer can get wrong
- * about a frame is found in frame_header_parse and frame_rx_next; past them a frame's lengths can be trusted. */
+ * Sans-I/O: bytes go in through frame_rx_space/filled, whole frames come out of frame_rx_next. Everything a peer can
+ * get wrong about a frame is found in frame_header_parse and frame_rx_next; past them a frame's lengths can be
+ * trusted. */
 #ifndef MYFS_RPC_FRAME_H
 #define MYFS_RPC_FRAME_H
 
@@ -31,8 +32,8 @@ struct frame {
 	struct buf *owner;    /* borrowed until the next frame_rx call */
 };
 
-/* Received bytes not yet taken: [start, end) of buf. Invariants: R1 bytes before `end` are never written again while anybody
- * else holds a reference to buf. R2 a frame is handed out only when its crc has matched. */
+/* Received bytes not yet taken: [start, end) of buf. Invariants: R1 bytes before `end` are never written again while
+ * anybody else holds a reference to buf. R2 a frame is handed out only when its crc has matched. */
 struct frame_rx {
 	struct buf *buf;
 	size_t start, end;

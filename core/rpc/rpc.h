@@ -6,8 +6,9 @@
  *
  * crc32c covers the header (with crc 0) and the body, not the payload (blocks carry their own checksums). Replies have
  * RPC_FLAG_REPLY and the request's seq. `status` is 0 or a positive myfs/errno code of a failed request (then no body).
- * Frames of one connection are handled in the order they were sent: a handler runs up to its first suspend before the next frame is
- * looked at; replies may overtake each other. Output queued during one loop iteration leaves in one system call.
+ * Frames of one connection are handled in the order they were sent: a handler runs up to its first suspend before the
+ * next frame is looked at; replies may overtake each other. Output queued during one loop iteration leaves in one
+ * system call.
  *
  * Limits: body <= RPC_BODY_MAX, payload <= RPC_PAYLOAD_MAX; a frame that breaks them ends the connection. */
 #ifndef MYFS_RPC_H
@@ -22,7 +23,7 @@
 #include "core/loop/tls.h"
 
 #define RPC_HEADER_BYTES 48u
-#define RPC_BODY_MAX (256u * 1024u)
+#define RPC_BODY_MAX (1088u * 1024u) /* BP_MAX_MISSED entries, the longest list of brick.x, fit */
 #define RPC_PAYLOAD_MAX (1024u * 1024u + 4096u)
 #define RPC_FLAG_REPLY 0x1u
 #define RPC_FLAG_ONEWAY 0x2u
@@ -39,7 +40,8 @@ struct rpc_group {
 };
 void rpc_group_init(struct rpc_group *g);
 
-/* One outstanding request. Lives in the caller's frame until it ended (rpc_call_ended). Zero it, fill the "in" part, start. */
+/* One outstanding request. Lives in the caller's frame until it ended (rpc_call_ended). Zero it, fill the "in" part,
+ * start. */
 struct rpc_call {
 	/* in */
 	uint32_t type;
@@ -48,8 +50,9 @@ struct rpc_call {
 	const struct iovec *payload; /* lent until the call ended */
 	unsigned payload_n;
 	xdrproc_t res_proc;         /* NULL: no body expected */
-	void *res;                  /* decoded result; the caller zeroes it before and xdr_free()s it when it holds arrays */
-	void (*done)(struct rpc_call *c); /* optional: called on the loop at completion instead of / before waking the group; must not park */
+	void *res;                  /* decoded; the caller zeroes it before and xdr_free()s it when it holds arrays */
+	/* Optional: called on the loop at completion, before the group is told; must not park, may free the call. */
+	void (*done)(struct rpc_call *c);
 	void *user;
 	/* out */
 	int rc;                     /* 0, or negative code: status of the peer, -MYFS_E_GONE, -ETIMEDOUT */
@@ -65,8 +68,8 @@ struct rpc_call {
 	bool ended;
 };
 
-/* A connected client. on_down is called once, from the loop, when the connection ends by itself; every outstanding call has then
- * already ended with -MYFS_E_GONE. The client stays allocated until rpc_client_free. */
+/* A connected client. on_down is called once, from the loop, when the connection ends by itself; every outstanding
+ * call has then already ended with -MYFS_E_GONE. The client stays allocated until rpc_client_free. */
 struct rpc_client_config {
 	struct net *net;
 	struct address address;
@@ -76,7 +79,8 @@ struct rpc_client_config {
 	void *arg;
 };
 int rpc_client_connect(const struct rpc_client_config *cfg, struct rpc_client **ret, struct err *e) YIELDS;
-void rpc_client_close(struct rpc_client *c);  /* ends it; outstanding calls end with -MYFS_E_GONE before this returns; no on_down */
+void rpc_client_close(
+    struct rpc_client *c); /* ends it; outstanding calls end with -MYFS_E_GONE before this returns; no on_down */
 void rpc_client_free(struct rpc_client *c);   /* close + free; NULL is fine */
 bool rpc_client_up(const struct rpc_client *c);
 void rpc_client_set_session(struct rpc_client *c, uint64_t session); /* put into every header from now on */
@@ -91,11 +95,13 @@ int rpc_post(struct rpc_client *c, uint32_t type, xdrproc_t proc, void *args, co
 
 /* Waits until every call of the group ended. Number of calls that ended with rc == 0. */
 unsigned rpc_group_wait_all(struct rpc_group *g) YIELDS;
-/* Waits until `need` calls ended well, or all ended, or the deadline passed (UINT64_MAX = none). Returns calls that ended well. Calls
- * still outstanding must be waited for, or cut loose with rpc_call_cancel, before their memory goes. */
+/* Waits until `need` calls ended well, or all ended, or the deadline passed (UINT64_MAX = none). Returns calls that
+ * ended well. Calls still outstanding must be waited for, or cut loose with rpc_call_cancel, before their memory
+ * goes. */
 unsigned rpc_group_wait(struct rpc_group *g, unsigned need, uint64_t deadline_ns) YIELDS;
-/* Ends the call with -ECANCELED now (its group counts it, `done` is not called) and drops the reply when it comes. Lent payload that
- * still waits is copied; when the kernel is in the middle of sending it (the peer does not read) the connection ends instead. */
+/* Ends the call with -ECANCELED now (its group counts it, `done` is not called) and drops the reply when it comes.
+ * Lent payload that still waits is copied; when the kernel is in the middle of sending it (the peer does not read)
+ * the connection ends instead. */
 void rpc_call_cancel(struct rpc_call *call);
 /* One call, start to end. Returns call->rc. */
 int rpc_call_sync(struct rpc_client *c, struct rpc_call *call) YIELDS;
@@ -119,7 +125,8 @@ struct rpc_server_config {
 	bool allow_plain_tcp;      /* debug option */
 	uint32_t allowed_uid;      /* unix peers must be this uid or 0 */
 	unsigned max_conns;        /* 0 = 4096 */
-	/* Runs in a fiber of its own; must call rpc_reply() exactly once unless one-way. req is freed after handle returns. */
+	/* Runs in a fiber of its own; must call rpc_reply() exactly once unless one-way. req is freed after handle
+	 * returns. */
 	void (*handle)(void *arg, struct rpc_request *req); /* YIELDS */
 	void (*on_open)(void *arg, struct rpc_conn *c);
 	void (*on_close)(void *arg, struct rpc_conn *c);    /* all its requests have returned */
@@ -139,12 +146,14 @@ const char *rpc_conn_peer(const struct rpc_conn *c);
 void rpc_conn_close(struct rpc_conn *c); /* soon; later requests are not handled */
 bool rpc_conn_is_open(const struct rpc_conn *c);
 
-/* Decodes the request body into dst (zeroed by the caller); 0 or -MYFS_E_PROTO, then nothing is left to free. Trailing bytes are an
- * error. Free arrays with xdr_free. */
+/* Decodes the request body into dst (zeroed by the caller); 0 or -MYFS_E_PROTO, then nothing is left to free.
+ * Trailing bytes are an error. Free arrays with xdr_free. */
 int rpc_decode(const struct rpc_request *req, xdrproc_t proc, void *dst);
-/* Same without any allocation: every array pointer of dst has been set to memory of the array's bound. Nothing to xdr_free. */
+/* Same without any allocation: every array pointer of dst has been set to memory of the array's bound. Nothing to
+ * xdr_free. */
 int rpc_decode_into(const struct rpc_request *req, xdrproc_t proc, void *dst);
-/* rc == 0: body from proc/res (NULL = none) plus payload slices (a reference to each is taken until sent). rc < 0: status only. */
+/* rc == 0: body from proc/res (NULL = none) plus payload slices (a reference to each is taken until sent). rc < 0:
+ * status only. */
 void rpc_reply(struct rpc_request *req, int rc, xdrproc_t proc, void *res, const struct slice *payload, unsigned n);
 void rpc_reply_epoch(struct rpc_request *req, uint64_t epoch); /* header epoch of the reply to come; default 0 */
 

@@ -3,11 +3,13 @@
  *   acceptor (per listener) --> conn fiber: admit, TLS, then read frames --> fiber_run(handle) per frame, in order
  *                                                                            --> rpc_reply queues --> writer sends
  *
- * Back-pressure: a connection is not read while REQUESTS_MAX of its requests are unfinished or OUTPUT_PAUSE bytes of replies wait.
+ * Back-pressure: a connection is not read while REQUESTS_MAX of its requests are unfinished or OUTPUT_PAUSE bytes of
+ * replies wait.
  *
- * Invariants: S1 a frame is looked at only after the handler of the one before first suspended. S2 a connection lives until its reader
- * ended and its last request was freed; on_close runs then, once, if on_open ran. S3 each two-way request is answered at most once, and
- * exactly once while the connection is up. S4 nothing a peer sends reaches an assert. */
+ * Invariants: S1 a frame is looked at only after the handler of the one before first suspended. S2 a connection lives
+ * until its reader ended and its last request was freed; on_close runs then, once, if on_open ran. S3 each two-way
+ * request is answered at most once, and exactly once while the connection is up. S4 nothing a peer sends reaches an
+ * assert. */
 #include <stdio.h>
 
 #include "core/base/list.h"
@@ -161,7 +163,8 @@ void rpc_reply_epoch(struct rpc_request *req, uint64_t epoch)
 	CONTAINER_OF(req, struct request, pub)->reply_epoch = epoch;
 }
 
-static int reply_queue(struct wire *w, struct frame_header *h, xdrproc_t proc, void *res, const struct slice *v, unsigned n)
+static int reply_queue(struct wire *w, struct frame_header *h, xdrproc_t proc, void *res, const struct slice *v,
+		       unsigned n)
 {
 	if (tx_admit(&w->tx, h->payload_len, n) != 0)
 		return -ENOBUFS;
@@ -261,7 +264,8 @@ static void conn_serve(struct rpc_conn *c) YIELDS
 		waitq_wait(&c->wire.progress);
 }
 
-/* Who may talk to us: by uid on unix sockets, by key on others. Replaces c->incoming by the TLS stream where there is one. */
+/* Who may talk to us: by uid on unix sockets, by key on others. Replaces c->incoming by the TLS stream where there is
+ * one. */
 static int conn_admit(struct rpc_conn *c) YIELDS
 {
 	const struct rpc_server_config *cfg = &c->server->cfg;

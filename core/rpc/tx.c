@@ -22,7 +22,8 @@ void tx_release(struct tx *tx)
 
 int tx_admit(const struct tx *tx, size_t payload, unsigned pieces)
 {
-	if (tx->bytes + RPC_HEADER_BYTES + payload > TX_BYTES_MAX || tx->queued - tx->sent + pieces + 1 > TX_ENTRIES_MAX)
+	if (tx->bytes + RPC_HEADER_BYTES + payload > TX_BYTES_MAX ||
+	    tx->queued - tx->sent + pieces + 1 > TX_ENTRIES_MAX)
 		return -ENOBUFS;
 	return 0;
 }

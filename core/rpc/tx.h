@@ -1,7 +1,7 @@
 /* tx.h - one connection's queue of output: headers and bodies encoded into an arena, payload as references.
  *
- * Sans-I/O: tx_peek gives iovecs in order, tx_sent drops them. Positions count entries since the beginning of the connection,
- * so "has everything up to here been sent" is one comparison. */
+ * Sans-I/O: tx_peek gives iovecs in order, tx_sent drops them. Positions count entries since the beginning of the
+ * connection, so "has everything up to here been sent" is one comparison. */
 #ifndef MYFS_RPC_TX_H
 #define MYFS_RPC_TX_H
 

@@ -3,8 +3,8 @@
  *   owner's fiber:  wire_recv -> frame_rx_next -> ... -> wire_finish (closes)
  *   writer fiber:   woken once per loop iteration when there is output; one stream_send for all of it
  *
- * Invariants: W1 the owner's fiber is the last to touch the wire, so a wire is as long-lived as that fiber. W2 once `up` is
- * false nothing is queued or sent any more; the stream has been shut down, so lent memory is no longer read. */
+ * Invariants: W1 the owner's fiber is the last to touch the wire, so a wire is as long-lived as that fiber. W2 once
+ * `up` is false nothing is queued or sent any more; the stream has been shut down, so lent memory is no longer read. */
 #ifndef MYFS_RPC_WIRE_H
 #define MYFS_RPC_WIRE_H
 

@@ -1,5 +1,5 @@
-/* micro_rpc.c - round trips per second of core/rpc: a server process that answers with 4 KiB, a client process with QD calls
- * outstanding, over a unix socket or loopback TCP with TLS. Usage: micro_rpc [SECONDS [KEYFILE]] */
+/* micro_rpc.c - round trips per second of core/rpc: a server process that answers with 4 KiB, a client process with
+ * QD calls outstanding, over a unix socket or loopback TCP with TLS. Usage: micro_rpc [SECONDS [KEYFILE]] */
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -87,7 +87,8 @@ static double cpu_us(void)
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
 static void measure(struct rpc_client *c, unsigned qd, bool write)

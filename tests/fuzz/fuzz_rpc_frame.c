@@ -1,7 +1,7 @@
 /* fuzz_rpc_frame.c - what a peer can send: frames in pieces of any size, then every body decoder of the brick protocol.
  *
- * Input: | mode | seed | bytes of a connection ... |. mode bit 0: checksums are put right first, so that mutations get past them to
- * the decoders. The seed decides the sizes of the pieces. */
+ * Input: | mode | seed | bytes of a connection ... |. mode bit 0: checksums are put right first, so that mutations
+ * get past them to the decoders. The seed decides the sizes of the pieces. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -35,8 +35,8 @@ static const struct body results[ARRAY_LEN(args)] = {
     [BP_STAT] = BODY(bp_stat_res),
 };
 
-/* Decodes like a handler would. What decodes must encode again, in no more bytes (strings end at their first NUL): lengths and pointers
- * agree. */
+/* Decodes like a handler would. What decodes must encode again, in no more bytes (strings end at their first NUL):
+ * lengths and pointers agree. */
 static void decode(const struct frame *f)
 {
 	const struct body *table = f->h.flags & RPC_FLAG_REPLY ? results : args;

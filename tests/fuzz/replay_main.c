@@ -1,4 +1,5 @@
-/* replay_main.c - runs a fuzz target over stored inputs in builds without libFuzzer: files and directories named in argv.
+/* replay_main.c - runs a fuzz target over stored inputs in builds without libFuzzer: files and directories named in
+ * argv.
  *
  * A run that read nothing fails: a renamed corpus must not look like a passed test. */
 #include <dirent.h>

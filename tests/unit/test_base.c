@@ -105,8 +105,12 @@ static void gfid_text_round_trips_in_either_case(void **state)
 
 static void malformed_gfid_text_is_refused_and_leaves_the_result_alone(void **state)
 {
-	static const char *bad[] = {"", "x", "be318638-e8a0-4c6d-977d-7a937aa8480", "be318638-e8a0-4c6d-977d-7a937aa848060",
-				    "be318638e8a04c6d977d7a937aa84806", "ge318638-e8a0-4c6d-977d-7a937aa84806",
+	static const char *bad[] = {"",
+				    "x",
+				    "be318638-e8a0-4c6d-977d-7a937aa8480",
+				    "be318638-e8a0-4c6d-977d-7a937aa848060",
+				    "be318638e8a04c6d977d7a937aa84806",
+				    "ge318638-e8a0-4c6d-977d-7a937aa84806",
 				    "be318638-e8a0-4c6d-977d_7a937aa84806"};
 	struct gfid g = GFID_ROOT;
 

@@ -228,7 +228,8 @@ static void pair_wait_server(struct pair *p)
 		waitq_wait(&p->done);
 }
 
-static void pair_open(struct pair *p, const char *server_key, const char *client_key, const char *server_id, const char *client_id)
+static void pair_open(struct pair *p, const char *server_key, const char *client_key, const char *server_id,
+		      const char *client_id)
 {
 	p->server_creds = psk(server_key, server_id);
 	p->client_creds = psk(client_key, client_id);
@@ -537,7 +538,8 @@ static void *foreign_client(void *arg)
 	gnutls_certificate_credentials_t cred;
 	gnutls_session_t s;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(f->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in sin = {
+	    .sin_family = AF_INET, .sin_port = htons(f->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	char ca[256], cert[256], key[256];
 
 	snprintf(ca, sizeof(ca), "%s/ca-cert.pem", dir);
