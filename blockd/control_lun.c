@@ -5,6 +5,7 @@
 
 #include "blockd/catalogue.h"
 #include "blockd/exports.h"
+#include "blockd/watch.h"
 
 #define WHAT 200 /* text of what was attempted */
 
@@ -36,7 +37,7 @@ static const char *lun_condition(struct blockd *d, const struct reg_lun *row, co
 	}
 	if (volume_fewest_connected(v) < v->geo.w)
 		return "unavailable";
-	return volume_fewest_connected(v) < v->geo.n || gfid_set_has(&d->attention, &row->gfid) ? "degraded" : "ok";
+	return volume_fewest_connected(v) < v->geo.n || watch_knows_stale(d, &row->gfid) ? "degraded" : "ok";
 }
 
 struct gateways { /* loaded once per command, not per LUN */

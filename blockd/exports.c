@@ -112,6 +112,7 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 	}
 	x->generation = x->lun->generation;
 	x->lun->sessions++;
+	x->lun->keep_ns = LUN_KEEP_OPEN_NS; /* it may have been opened only to be healed */
 	fill_info(&x->lun->row, info);
 	*ret = x;
 	return 0;

@@ -7,8 +7,6 @@
 #include "blockd/watch.h"
 #include "core/base/log.h"
 
-#define KEEP_OPEN_NS (60 * NS_PER_S)
-
 struct lun *lun_find(struct blockd *d, const struct gfid *gfid)
 {
 	list_for_each(l, &d->luns, struct lun, node)
@@ -25,7 +23,7 @@ static struct lun *lun_new(struct blockd *d, const struct reg_lun *row)
 		return NULL;
 	l->d = d;
 	l->row = *row;
-	l->keep_ns = KEEP_OPEN_NS;
+	l->keep_ns = LUN_KEEP_OPEN_NS;
 	waitq_init(&l->changed);
 	list_init(&l->node);
 	list_push_back(&d->luns, &l->node);
@@ -121,7 +119,7 @@ static int lun_open(struct lun *l, struct err *e) YIELDS
 	l->revoked = l->volume->closing;
 	l->generation++;
 	l->rate = (struct lun_rate){0};
-	l->keep_ns = KEEP_OPEN_NS;
+	l->keep_ns = LUN_KEEP_OPEN_NS;
 	lun_become(l, LUN_OPEN);
 	log_info("%s/%s is open", l->row.volume, l->row.name);
 	return 0;

@@ -13,6 +13,8 @@
 
 #include "blockd/volumes.h"
 
+#define LUN_KEEP_OPEN_NS (60 * NS_PER_S) /* without users: clients come back */
+
 enum lun_state { LUN_CLOSED, LUN_OPENING, LUN_OPEN, LUN_CLOSING };
 
 struct lun_rate { /* how fast healing goes, sampled by watch.c */

@@ -13,7 +13,7 @@
 #define HEALS_MAX 2u
 #define HEAL_LOOK_NS (200 * NS_PER_MS)
 #define HEAL_KEEP_NS (0 * NS_PER_S)
-#define RETRY_NS (10 * NS_PER_S)
+#define RETRY_NS (5 * NS_PER_S) /* after an attempt that failed */
 #define RATE_WEIGHT 0.3
 #define RATE_SAMPLE_NS (900 * NS_PER_MS)
 
@@ -131,7 +131,8 @@ struct heal_job {
 	struct gfid gfid;
 };
 
-static void heal_lun(struct blockd *d, const struct gfid *gfid) YIELDS
+/* 0, or a negative code when it could not be opened now. */
+static int heal_lun(struct blockd *d, const struct gfid *gfid) YIELDS
 {
 	struct err e = ERR_INIT;
 	struct reg_lun row;
@@ -141,31 +142,32 @@ static void heal_lun(struct blockd *d, const struct gfid *gfid) YIELDS
 	if (rc == -ENOENT || (rc == 0 && row.state != REG_LUN_READY)) {
 		/* In the trash, or gone: nobody reads it. Restoring it opens it once (catalogue.c adds it again). */
 		watch_forget(d, gfid);
-		return;
+		return 0;
 	}
 	if (rc == 0)
 		rc = lun_hold(d, &row, &l, &e);
 	if (rc < 0) {
 		log_note("cannot look after a LUN now: %s", e.text);
-		return;
+		return rc;
 	}
 	while (!d->stopping && l->state == LUN_OPEN && !l->revoked && lun_behind(l))
 		blockd_sleep(d, HEAL_LOOK_NS);
 	l->keep_ns = l->sessions == 0 ? HEAL_KEEP_NS : l->keep_ns;
 	lun_release(l);
+	return 0;
 }
 
 static void heal_fiber(void *arg)
 {
 	struct heal_job *j = arg;
 	struct blockd *d = j->d;
+	int rc = heal_lun(d, &j->gfid);
 	struct watch *w;
 
-	heal_lun(d, &j->gfid);
 	w = watch_find(d, &j->gfid);
 	if (w) {
 		w->healing = false;
-		w->retry_ns = loop_now_ns() + RETRY_NS;
+		w->retry_ns = rc < 0 ? loop_now_ns() + RETRY_NS : 0;
 		if (!gfid_set_has(&d->attention, &j->gfid))
 			watch_free(w);
 	}
@@ -253,6 +255,13 @@ static void drop_old(struct blockd *d)
 		if (!w->healing && ((l && l->state == LUN_OPEN) || !gfid_set_has(&d->attention, &w->gfid)))
 			watch_free(w);
 	}
+}
+
+bool watch_knows_stale(struct blockd *d, const struct gfid *gfid)
+{
+	const struct watch *w = watch_find(d, gfid);
+
+	return w && w->insync[0] != 0;
 }
 
 unsigned watch_waiting(struct blockd *d, const struct volume *v, bool *ret_now)

@@ -14,4 +14,7 @@ void watch_forget(struct blockd *d, const struct gfid *gfid);
 /* LUNs of the volume that are closed and wait for their heal; *ret_now: some of them could be healed now. */
 unsigned watch_waiting(struct blockd *d, const struct volume *v, bool *ret_now);
 
+/* True when the closed LUN is known to have had bricks out of sync when it was closed. */
+bool watch_knows_stale(struct blockd *d, const struct gfid *gfid);
+
 #endif
