@@ -251,6 +251,18 @@ static void tls_close(struct stream *s)
 static const struct stream_ops tls_ops = {
     .recv = tls_recv, .send = tls_send, .shutdown = tls_shutdown, .close = tls_close};
 
+void tls_goodbye(struct stream *s)
+{
+	if (s->ops != &tls_ops)
+		return;
+
+	struct tls_stream *t = CONTAINER_OF(s, struct tls_stream, base);
+	fmutex_lock(&t->sending);
+	if (!t->broken && gnutls_bye(t->session, GNUTLS_SHUT_WR) == GNUTLS_E_SUCCESS)
+		(void)tls_flush_locked(t); /* the stream ends here either way */
+	fmutex_unlock(&t->sending);
+}
+
 /* ---- handshake ---- */
 
 static int tls_new(struct stream *inner, struct tls_creds *c, bool server, struct tls_stream **ret, struct err *e)

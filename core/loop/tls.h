@@ -19,5 +19,8 @@ void tls_creds_free(struct tls_creds *c); /* streams made from them go on workin
  * byte received before the handshake is carried over: the caller must not have read ahead. */
 int tls_server_start(struct stream **s, struct tls_creds *c, uint64_t deadline_ns, struct err *e) YIELDS;
 int tls_client_start(struct stream **s, struct tls_creds *c, uint64_t deadline_ns, struct err *e) YIELDS;
+/* Tells the peer that nothing more will be sent (TLS's closing alert), for protocols that owe it before stream_close(). Nothing on
+ * a stream without TLS or one that is broken. May wait for the peer to take it: keep a deadline that shuts the stream down. */
+void tls_goodbye(struct stream *s) YIELDS;
 
 #endif

@@ -239,6 +239,7 @@ static void transmission(struct nbd_session *s) YIELDS
 		nbd_output_stop(s);
 	s->server->cfg.provider.close(s->agreed.export); /* S1 */
 	s->agreed.export = NULL;
+	tls_goodbye(s->stream); /* "shut down the TLS session", under the linger limit */
 }
 
 static void session_free(struct nbd_session *s)

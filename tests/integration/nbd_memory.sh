@@ -281,6 +281,10 @@ cat >"$work/starttls.py" <<-'PY'
 	assert exactly(s, 20)[12:] == struct.pack(">II", 3, 12)
 	flags = struct.unpack(">HQH", exactly(s, 12))[2]
 	assert not flags & 0x80, "structured replies survived STARTTLS"
+	exactly(s, 20)
+	s.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 2, 1, 0, 0))  # NBD_CMD_DISC
+	s.suppress_ragged_eofs = False  # an end without TLS's closing alert is an error
+	assert s.recv(1) == b"", "bytes after the goodbye"
 PY
 serve tls1 --size 64M --export vol/lun --tls "$work/pki" --listen tcp:127.0.0.1:0
 /usr/bin/python3 "$work/starttls.py" "$port" "$work/pki"
