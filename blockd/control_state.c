@@ -264,7 +264,7 @@ static json_t *heal_volume_item(struct volume *v, bool *ret_checking)
 		struct ec_domain_status s;
 
 		if (!dht_volume_names_status(v->dht, i, &s)) {
-			h.behind = true;
+			h.behind |= !v->names_ready; /* else another gateway looks after them */
 			continue;
 		}
 		heal_look(&h, i, &s);

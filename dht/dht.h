@@ -31,7 +31,8 @@ void dht_volume_close(struct dht_volume *v) YIELDS;
 int dht_volume_wait_up(struct dht_volume *v, uint64_t deadline_ns, struct err *e) YIELDS;
 unsigned dht_volume_sets(const struct dht_volume *v);
 struct ec_set *dht_volume_set(struct dht_volume *v, unsigned index);
-/* Of the namespace domain on one set; false (ret untouched) while it is not open. */
+/* Of the namespace domain on one set; false (ret untouched) while it is not open, or
+ * another gateway has it. */
 bool dht_volume_names_status(const struct dht_volume *v, unsigned set, struct ec_domain_status *ret);
 
 /* Namespace: takes the volume's namespace domain over on first use. Idempotent; finished on every in-sync brick and durable. */

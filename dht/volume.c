@@ -107,9 +107,13 @@ struct ec_set *dht_volume_set(struct dht_volume *v, unsigned index)
 
 bool dht_volume_names_status(const struct dht_volume *v, unsigned set, struct ec_domain_status *ret)
 {
+	struct ec_domain_status s;
+
 	assert(set < v->sets);
 	if (!v->names[set].domain)
 		return false;
-	ec_domain_status(v->names[set].domain, ret);
-	return true;
+	ec_domain_status(v->names[set].domain, &s);
+	if (!s.deposed)
+		*ret = s;
+	return !s.deposed;
 }

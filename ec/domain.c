@@ -477,5 +477,6 @@ void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret)
 	ret->epoch = d->epoch;
 	ret->view_ver = d->view.ver;
 	ret->serving = d->state == EC_SERVING && mask_count(ec_insync_live(d)) >= geo_of(d)->k;
+	ret->deposed = d->state == EC_DEPOSED;
 	ec_heal_status(d, ret);
 }

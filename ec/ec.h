@@ -111,6 +111,7 @@ struct ec_domain_status {
 	enum ec_heal_cause cause;
 	uint64_t epoch, view_ver;
 	bool serving;                 /* enough bricks for reads and writes now */
+	bool deposed;                 /* another owner took it over: the masks are what we saw last */
 	uint64_t reads, writes, flushes, zeros, bytes_read, bytes_written; /* completed client operations */
 	uint64_t rounds;              /* brick round trips spent on writes */
 	uint64_t degraded_reads, checksum_errors, repaired_blocks;
