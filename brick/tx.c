@@ -238,7 +238,8 @@ static int prep_admit(struct brick *b, struct domain *d, const struct bp_prep_ar
 	t->lba = a->lba;
 	t->nblocks = a->nblocks;
 	t->participants = a->participants;
-	memcpy(t->crc, a->crc.crc_val, sizeof(uint32_t) * a->crc.crc_len);
+	if (a->crc.crc_len)
+		memcpy(t->crc, a->crc.crc_val, sizeof(uint32_t) * a->crc.crc_len);
 	int rc = prep_keep_payload(b, t, payload);
 	if (rc < 0) {
 		tx_free(b, t);

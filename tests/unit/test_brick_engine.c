@@ -641,8 +641,10 @@ ENGINE_TEST(a_full_journal_makes_preps_wait_until_a_checkpoint_frees_it)
 	uint64_t held = 0;
 	for (size_t i = 0; i < ARRAY_LEN(w); i++) { /* 20 MiB into 16 */
 		w[i] = (struct waiting_prep){.g = g, .n = i + 1};
+		unsigned parked = g->b->room_waiters;
 		CHECK(fiber_run(g->loop, "prep", waiting_prep_fiber, &w[i]) == 0);
-		fiber_yield();
+		while (!w[i].done && g->b->room_waiters == parked)
+			fiber_yield();
 	}
 	while (held < ARRAY_LEN(w) && w[held].done)
 		held++;
