@@ -12,6 +12,7 @@
 #define LIST_BYTES  16384u
 #define VALUE_BYTES 4096u
 #define WORDS_BYTES 1024u
+#define XATTRS_MAX  64u /* shown of one object */
 
 static json_t *text_of_gfid(const struct gfid *g)
 {
@@ -51,15 +52,26 @@ static void add_words(json_t *out, const char *full, const char *name, const uin
 	json_object_set_new(out, full, text);
 }
 
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 static json_t *xattrs_json(struct tree *t, const char *path) YIELDS
 {
 	char *names = malloc(LIST_BYTES);
 	uint8_t *value = malloc(VALUE_BYTES);
 	size_t prefix = strlen(t->prefix);
 	ssize_t len = names && value ? store_listxattr(t->store, path, names, LIST_BYTES) : 0;
+	const char *sorted[XATTRS_MAX];
+	size_t count = 0;
 	json_t *out = json_object();
 
-	for (const char *p = names; len > 0 && p < names + len; p += strlen(p) + 1) {
+	for (const char *p = names; len > 0 && p < names + len && count < XATTRS_MAX; p += strlen(p) + 1)
+		sorted[count++] = p;
+	qsort(sorted, count, sizeof(sorted[0]), by_text);
+	for (size_t i = 0; i < count; i++) {
+		const char *p = sorted[i];
 		ssize_t n = store_getxattr(t->store, path, p, value, VALUE_BYTES);
 		if (n >= 0)
 			add_words(out, p, strncmp(p, t->prefix, prefix) == 0 ? p + prefix : p, value, (size_t)n);

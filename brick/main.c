@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "brick/node.h"
@@ -161,6 +162,18 @@ static int read_boot_id(struct gfid *ret, struct err *e)
 	return ok && gfid_parse(text, ret) == 0 ? 0 : err_set(e, -EIO, "cannot read the kernel's boot id");
 }
 
+/* As many files as we may have: every open fragment takes two. */
+static uint64_t raise_file_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l))
+		return 1024;
+	l.rlim_cur = l.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &l);
+	return getrlimit(RLIMIT_NOFILE, &l) ? 1024 : l.rlim_cur;
+}
+
 static void ask_stop(void *arg)
 {
 	struct program *p = arg;
@@ -246,6 +259,8 @@ int main(int argc, char **argv)
 	snprintf(name, sizeof(name), "brickd %s", p.opt.node.name);
 	log_set_name(name);
 	waitq_init(&p.wake);
+	signal(SIGPIPE, SIG_IGN); /* a log reader that goes away must not end us */
+	p.opt.node.max_files = raise_file_limit();
 	rc = loop_new(&(struct loop_options){.backend = LOOP_AUTO}, &p.loop, &e);
 	if (!rc)
 		rc = loop_on_signals(p.loop, on_signal, &p);

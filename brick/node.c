@@ -4,13 +4,17 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "brick/frag.h"
 #include "brick/identity.h"
 #include "brick/tree.h"
 #include "core/base/log.h"
 
-#define POLL_NS   (500 * NS_PER_MS)
-#define RETRY_NS  (5 * NS_PER_S)
-#define HEALTH_NS (30 * NS_PER_S)
+#define POLL_NS     (500 * NS_PER_MS)
+#define RETRY_NS    (5 * NS_PER_S)
+#define HEALTH_NS   (30 * NS_PER_S)
+#define FILES_OTHER 512u /* descriptors left for connections and everything else */
+#define FRAGS_MIN   16u
+#define FRAGS_MAX   512u
 
 const char *node_brick_state_name(enum node_brick_state s)
 {
@@ -92,6 +96,16 @@ static int check_is_the_one(const struct node_brick *b, const struct brick_ident
 	return 0;
 }
 
+/* Two descriptors per open fragment, shared out evenly. */
+static unsigned frags_limit(const struct node *n)
+{
+	uint64_t bricks = 0;
+
+	list_for_each(b, &n->bricks, struct node_brick, node) bricks++;
+	uint64_t spare = n->cfg.max_files > FILES_OTHER ? n->cfg.max_files - FILES_OTHER : 0;
+	return (unsigned)max_u64(FRAGS_MIN, min_u64(FRAGS_MAX, spare / (2 * max_u64(1, bricks))));
+}
+
 static int brick_up(struct node_brick *b, struct err *e) YIELDS
 {
 	struct brick_options o = {
@@ -104,8 +118,10 @@ static int brick_up(struct node_brick *b, struct err *e) YIELDS
 		rc = brick_open(b->store, &o, &b->brick, e);
 	if (!rc)
 		rc = check_is_the_one(b, brick_identity_of(b->brick), e);
-	if (!rc)
+	if (!rc) {
+		frag_set_limit(brick_tree(b->brick), frags_limit(b->owner));
 		rc = brick_host_add(b->owner->host, b->brick);
+	}
 	if (rc && e->code == 0)
 		err_set(e, rc, "%s", err_name(rc));
 	return rc;

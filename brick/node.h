@@ -23,6 +23,7 @@ struct node_config {
 	struct address listen[NODE_LISTEN_MAX]; /* none: the address the registry has for the node */
 	unsigned n_listen;
 	struct gfid boot;          /* kernel boot id */
+	uint64_t max_files;        /* file descriptors this process may have */
 };
 
 enum node_brick_state { NODE_BRICK_STARTING, NODE_BRICK_ONLINE, NODE_BRICK_OFFLINE, NODE_BRICK_FAILED, NODE_BRICK_STOPPING };

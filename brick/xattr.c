@@ -131,8 +131,9 @@ void xattr_describe(const char *name, const uint8_t *value, size_t len, char *ou
 		describe_times(value, len, out, cap);
 	} else if (strncmp(name, XATTR_GFID2PATH, strlen(XATTR_GFID2PATH)) == 0) {
 		snprintf(out, cap, "%.*s", (int)min_u64(len, 512), (const char *)value);
-	} else if (strncmp(name, "glusterfs.shard.", 16) == 0 && len == 8) {
-		snprintf(out, cap, "%" PRIu64, rcur_be64(&c));
+	} else if ((strcmp(name, XATTR_SHARD_BLOCK_SIZE) == 0 && len == 8) ||
+		   (strcmp(name, XATTR_SHARD_FILE_SIZE) == 0 && len == 32)) {
+		snprintf(out, cap, "%" PRIu64 " bytes", rcur_be64(&c));
 	} else {
 		describe_hex(value, len, out, cap);
 	}

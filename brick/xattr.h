@@ -15,6 +15,8 @@
 #define XATTR_EC_SIZE "ec.size"
 #define XATTR_EC_VERSION "ec.version"
 #define XATTR_EC_DIRTY "ec.dirty"
+#define XATTR_SHARD_BLOCK_SIZE "glusterfs.shard.block-size"
+#define XATTR_SHARD_FILE_SIZE "glusterfs.shard.file-size"
 
 #define XATTR_NAME_BYTES 255u
 #define XATTR_MDATA_BYTES 57u
