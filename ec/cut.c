@@ -4,7 +4,7 @@
  * sources answer for the same state. Sources are live members of the view only (I9), each block checked against its checksum.
  *
  *   wanted and readable chunks are read as they are; if any wanted one is not readable, enough others are read for a decode
- *   a source that fails is avoided in the next round; rounds end because each one avoids more */
+ *   a source that vanishes is no live member any more, a rotten one is avoided; rounds end because each one has fewer to ask */
 #include "ec/ec_priv.h"
 
 struct cut {
@@ -71,10 +71,11 @@ static void read_round(struct cut *c, uint32_t chunks) YIELDS
 			c->have |= MASK(j);
 			continue;
 		}
+		ec_read_blame(d, b, rc); /* all but rot takes it out of the live ones */
+		if (rc != -MYFS_E_BADSUM && rc != -EIO)
+			continue;
 		c->avoid |= MASK(j);
-		ec_read_blame(d, b, rc);
-		if (rc == -MYFS_E_BADSUM || rc == -EIO)
-			ec_repair_note(d, c->shard, c->row, c->nrows, j);
+		ec_repair_note(d, c->shard, c->row, c->nrows, j);
 	}
 }
 

@@ -182,23 +182,27 @@ static bool part_start_direct(struct ec_domain *d, uint32_t shard, struct part *
 	return true;
 }
 
-/* All legs have ended. Mask of chunks whose answer cannot be used. */
-static uint32_t part_check(struct ec_domain *d, uint32_t shard, struct part *p)
+/* All legs have ended. True when every answer can be used; else *ret_rotten says which chunks not to ask again. */
+static bool part_check(struct ec_domain *d, uint32_t shard, struct part *p, uint32_t *ret_rotten)
 {
 	const struct ec_geometry *g = geo_of(d);
-	uint32_t bad = 0;
+	uint32_t rotten = 0;
+	bool good = true;
 
 	for (uint32_t m = p->chunks; m; m &= m - 1) {
 		uint32_t j = (uint32_t)__builtin_ctz(m), b = part_brick(g, p, j);
 		int rc = ec_read_verify(&p->reads->legs[b]);
 		if (!rc)
 			continue;
-		bad |= MASK(j);
+		good = false;
 		ec_read_blame(d, b, rc);
-		if (rc == -MYFS_E_BADSUM || rc == -EIO)
-			ec_repair_note(d, shard, p->reads->legs[b].args.row, p->reads->legs[b].args.nrows, j);
+		if (rc != -MYFS_E_BADSUM && rc != -EIO)
+			continue;
+		rotten |= MASK(j);
+		ec_repair_note(d, shard, p->reads->legs[b].args.row, p->reads->legs[b].args.nrows, j);
 	}
-	return bad;
+	*ret_rotten = rotten;
+	return good;
 }
 
 /* The whole part from a consistent cut. */
@@ -288,9 +292,9 @@ static int window_read(struct ec_domain *d, uint32_t shard, struct part *parts, 
 	for (unsigned i = 0; i < n; i++)
 		rpc_group_wait_all(&parts[i].reads->group);
 	for (unsigned i = 0; i < n && !rc; i++) {
-		uint32_t bad = direct[i] ? part_check(d, shard, &parts[i]) : 0;
-		if (!direct[i] || bad)
-			rc = part_read_cut(d, shard, &parts[i], bad, deadline_ns);
+		uint32_t rotten = 0;
+		if (!direct[i] || !part_check(d, shard, &parts[i], &rotten))
+			rc = part_read_cut(d, shard, &parts[i], rotten, deadline_ns);
 	}
 	return rc;
 }

@@ -9,7 +9,7 @@
 #define SHARDS 2u
 #define AREA (3u * 1024 * 1024 + 12345)  /* bytes used of each shard: regions, stripes and blocks are cut */
 #define CLIENTS 4u
-#define TIMEOUT (60 * NS_PER_S)
+#define TIMEOUT (20 * NS_PER_S)
 
 struct geometry {
 	const char *name;
@@ -21,6 +21,15 @@ static const struct geometry geometries[] = {
 
 static const struct geometry *geometry_now;
 static uint64_t seed_now;
+
+/* What a failed check needs to be understood. */
+static void explain(const struct ec_domain *d, const char *what, int rc)
+{
+	fprintf(stderr, "%s seed %llu: %s: %s; state %d epoch %llu ver %llu insync %x live %x healing %x up %x busy %d tx %llu/%llu/%llu: %s\n",
+		geometry_now->name, (unsigned long long)seed_now, what, err_name(rc), d->state, (unsigned long long)d->epoch,
+		(unsigned long long)d->view.ver, d->view.insync, d->live, d->healing, ec_set_up_mask(d->set), d->view_busy,
+		(unsigned long long)d->stable_n, (unsigned long long)d->undecided_n, (unsigned long long)d->next_n, d->last_error.text);
+}
 
 /* ---- model ---- */
 
@@ -60,7 +69,7 @@ static void compare(struct model *m, uint32_t shard, uint64_t off, uint32_t len)
 	bufs_init(&out);
 	int rc = ec_read(m->d, shard, off, len, &out);
 	if (rc)
-		fprintf(stderr, "%s seed %llu: read: %s\n", geometry_now->name, (unsigned long long)seed_now, err_name(rc));
+		explain(m->d, "read", rc);
 	CHECK(rc == 0);
 	CHECK(out.bytes == len);
 	bufs_copy_out(&out, 0, got, len);
@@ -125,8 +134,7 @@ static void client_op(struct client *c)
 		rc = ec_flush(m->d);
 	}
 	if (rc)
-		fprintf(stderr, "%s seed %llu: op %llu: %s\n", geometry_now->name, (unsigned long long)seed_now, (unsigned long long)what,
-			err_name(rc));
+		explain(m->d, what < 55 ? "write" : what < 95 ? "zero" : "flush", rc);
 	CHECK(rc == 0);
 	m->ops++;
 }
@@ -247,6 +255,73 @@ static void body_degraded(void *arg)
 	ec_domain_close(m.d);
 	m.d = cluster_domain(s, LUN, false); /* another takeover, with the dead still dead */
 	compare_all(&m);
+	ec_domain_close(m.d);
+	ec_set_close(s);
+	model_free(&m);
+	cluster_free(&c);
+}
+
+static void wait_whole(struct ec_domain *d)
+{
+	uint64_t until = loop_now_ns() + TIMEOUT;
+	struct ec_domain_status st;
+
+	do {
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+		ec_domain_status(d, &st);
+		if (loop_now_ns() > until) {
+			explain(d, "healing does not end", 0);
+			abort();
+		}
+	} while (st.insync != mask_all(geometry_now->k + geometry_now->r) || !st.serving);
+}
+
+/* Bricks die in turn under load, return, heal; at the end those that healed carry the data alone. */
+static void body_heal(void *arg)
+{
+	struct cluster c;
+	struct model m;
+	struct client clients[CLIENTS];
+	struct prng rng;
+
+	prng_seed(&rng, seed_now);
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	model_new(&m);
+	m.d = cluster_domain(s, LUN, true);
+	uint32_t tolerates = ec_set_geometry(s)->tolerates;
+	clients_start(&m, clients);
+	for (unsigned round = 0; round < 4; round++) {
+		uint32_t first = (uint32_t)prng_below(&rng, c.n);
+		bool cut = prng_chance(&rng, 0.4), orderly = prng_chance(&rng, 0.5);
+		for (uint32_t i = 0; i < tolerates; i++) {
+			uint32_t b = (first + i) % c.n;
+			if (cut)
+				cluster_cut(&c, b);
+			else
+				cluster_stop(&c, b, orderly);
+			clients_progress(&m, ops_wanted(20));
+		}
+		for (uint32_t i = 0; i < tolerates; i++) {
+			uint32_t b = (first + i) % c.n;
+			if (cut)
+				cluster_connect(&c, b);
+			else
+				cluster_start(&c, b);
+			clients_progress(&m, ops_wanted(10));
+		}
+		wait_whole(m.d);
+	}
+	clients_stop(&m);
+	compare_all(&m);
+	for (uint32_t first = 0; first < c.n; first += tolerates) { /* every brick is needed once */
+		for (uint32_t i = first; i < first + tolerates && i < c.n; i++)
+			cluster_stop(&c, i, false);
+		compare_all(&m);
+		for (uint32_t i = first; i < first + tolerates && i < c.n; i++)
+			cluster_start(&c, i);
+		wait_whole(m.d);
+	}
 	ec_domain_close(m.d);
 	ec_set_close(s);
 	model_free(&m);
@@ -389,7 +464,7 @@ static void wait_repaired(struct ec_domain *d)
 static void body_rot(void *arg)
 {
 	struct cluster c;
-	uint8_t block[65536], back[65536];
+	static uint8_t block[65536], back[65536]; /* a fiber's stack is small */
 	struct prng rng;
 
 	prng_seed(&rng, seed_now);
@@ -469,6 +544,12 @@ static void bricks_may_die_up_to_the_tolerance_under_load(void **state)
 	run(body_degraded);
 }
 
+static void bricks_that_return_heal_under_load_and_carry_the_data(void **state)
+{
+	(void)state;
+	run(body_heal);
+}
+
 static void all_bricks_may_restart_at_once_under_load(void **state)
 {
 	(void)state;
@@ -498,6 +579,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_io_reads_back_what_was_written),
 		cmocka_unit_test(bricks_may_die_up_to_the_tolerance_under_load),
+		cmocka_unit_test(bricks_that_return_heal_under_load_and_carry_the_data),
 		cmocka_unit_test(all_bricks_may_restart_at_once_under_load),
 		cmocka_unit_test(a_second_gateway_sees_every_acknowledged_write_and_fences_the_first),
 		cmocka_unit_test(with_too_few_bricks_requests_end_with_the_quorum_error_and_recover),
