@@ -1,10 +1,11 @@
 /* execute.c - hands one validated request to the provider and turns what comes back into a reply.
  *
- * Invariants: X1 a request with `error` set never reaches the provider. X2 every task leaves with exactly one complete reply. */
+ * Invariants: X1 a request with `error` set never reaches the provider. X2 every task leaves with exactly one complete
+ * reply. */
 #include "core/base/bytes.h"
 #include "handlers/nbd/nbd_priv.h"
 
-/* --- BLOCK_STATUS: extents collected as descriptors ------------------------------------------------------------------ */
+/* ---- BLOCK_STATUS: extents collected as descriptors ---- */
 
 struct extents {
 	struct wcur out;
@@ -63,7 +64,7 @@ static int run_block_status(struct nbd_task *t) YIELDS
 	return rc;
 }
 
-/* --- the other commands ----------------------------------------------------------------------------------------------- */
+/* ---- the other commands ---- */
 
 static int run_read(struct nbd_task *t) YIELDS
 {

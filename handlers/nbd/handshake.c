@@ -19,20 +19,20 @@ struct handshake {
 	struct nbd_agreed *agreed;
 	bool fixed, no_zeroes, tls;
 	bool structured;
-	bool meta_set;                       /* base:allocation selected, for: */
+	bool meta_set; /* base:allocation selected, for: */
 	char meta_name[NBD_STRING_MAX + 1];
 	struct nbd_option opt;
 	uint8_t data[NBD_OPTION_DATA_MAX];
 	char default_name[NBD_STRING_MAX + 1];
-	uint8_t *out;                        /* the answer being built */
+	uint8_t *out; /* the answer being built */
 	size_t out_len, out_cap;
-	bool out_bad;                        /* too long or out of memory */
+	bool out_bad; /* too long or out of memory */
 };
 
 /* What an option leads to. Errors are negative. */
 enum { HAGGLE_ON = 0, HAGGLE_DONE = 1 };
 
-/* --- answers ------------------------------------------------------------------------------------------------------ */
+/* ---- answers ---- */
 
 static uint8_t *out_room(struct handshake *h, size_t len)
 {
@@ -107,7 +107,7 @@ static int say_error(struct handshake *h, uint32_t reply, const char *why) YIELD
 	return out_send(h);
 }
 
-/* --- exports ------------------------------------------------------------------------------------------------------ */
+/* ---- exports ---- */
 
 struct only_export {
 	char *name;
@@ -139,7 +139,8 @@ static int export_resolve(struct handshake *h, const char **ret, struct err *e) 
 	if (rc < 0)
 		return err_set(e, rc, "cannot list exports: %s", err_name(rc));
 	if (only.count != 1)
-		return err_set(e, -ENOENT, "there is no default export: give the name of one of %u exports", only.count);
+		return err_set(e, -ENOENT, "there is no default export: give the name of one of %u exports",
+			       only.count);
 	*ret = h->default_name;
 	return 0;
 }
@@ -190,7 +191,7 @@ static void export_close(struct handshake *h)
 	h->agreed->export = NULL;
 }
 
-/* --- options ------------------------------------------------------------------------------------------------------ */
+/* ---- options ---- */
 
 static void list_emit(void *arg, const char *name, const char *description)
 {
@@ -316,7 +317,8 @@ static int option_meta(struct handshake *h, bool set) YIELDS
 	const char *name = NULL;
 
 	if (!h->structured)
-		return say_error(h, NBD_REP_ERR_INVALID, "metadata contexts need structured replies: negotiate those first");
+		return say_error(h, NBD_REP_ERR_INVALID,
+				 "metadata contexts need structured replies: negotiate those first");
 	int rc = export_resolve(h, &name, &e);
 	if (rc == 0)
 		rc = p->info(p->arg, name, *h->stream, &info, &e);

@@ -1,7 +1,8 @@
 /* intake.c - decides where the next bytes of a connection are received.
  *
- * Small messages: as much as arrives, many messages per system call. Large payloads: the receive is cut behind the next head,
- * so that this head is known before its payload arrives and the payload can be received where it will stay; only heads are copied.
+ * Small messages: as much as arrives, many messages per system call. Large payloads: the receive is cut behind the next
+ * head, so that this head is known before its payload arrives and the payload can be received where it will stay; only
+ * heads are copied.
  *
  * Invariants: N1 pos <= end <= buf->size. N2 bytes below pos are never written while the buf is shared. */
 #include "handlers/nbd/intake.h"
@@ -20,7 +21,8 @@ void intake_release(struct intake *in)
 	intake_drop(in);
 }
 
-/* Moves what is unparsed to offset `at` of a buf of at least `size` bytes: another one, or this one when nobody else holds it. */
+/* Moves what is unparsed to offset `at` of a buf of at least `size` bytes: another one, or this one when nobody else
+ * holds it. */
 static int move_to(struct intake *in, size_t size, size_t at)
 {
 	size_t have = intake_have(in);

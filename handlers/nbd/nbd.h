@@ -1,8 +1,8 @@
 /* nbd.h - NBD server: protocol and sessions over exports given by someone else (blockd; a memory export in tests).
  *
- * Implements the NBD protocol (github.com/NetworkBlockDevice/nbd doc/proto.md): fixed newstyle, LIST, INFO, GO, EXPORT_NAME,
- * STARTTLS, STRUCTURED_REPLY, LIST/SET_META_CONTEXT (base:allocation), READ (DF), WRITE (FUA), FLUSH, TRIM, WRITE_ZEROES
- * (NO_HOLE, FAST_ZERO), CACHE, BLOCK_STATUS (REQ_ONE), DISC. */
+ * Implements the NBD protocol (github.com/NetworkBlockDevice/nbd doc/proto.md): fixed newstyle, LIST, INFO, GO,
+ * EXPORT_NAME, STARTTLS, STRUCTURED_REPLY, LIST/SET_META_CONTEXT (base:allocation), READ (DF), WRITE (FUA), FLUSH,
+ * TRIM, WRITE_ZEROES (NO_HOLE, FAST_ZERO), CACHE, BLOCK_STATUS (REQ_ONE), DISC. */
 #ifndef MYFS_NBD_H
 #define MYFS_NBD_H
 
@@ -26,9 +26,11 @@ struct nbd_provider {
 	/* Calls emit(emit_arg, name, description) per export. */
 	int (*list)(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg);
 	/* -ENOENT unknown, -EACCES not allowed, -EBUSY in use elsewhere. peer: stream text. */
-	int (*open)(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret, struct nbd_export_info *info, struct err *e);
+	int (*open)(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret,
+		    struct nbd_export_info *info, struct err *e);
 	/* Same information without opening, for INFO. */
-	int (*info)(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info, struct err *e);
+	int (*info)(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info,
+		    struct err *e);
 	void (*close)(struct nbd_export *x);
 	int (*read)(struct nbd_export *x, uint64_t off, uint32_t len, struct bufs *out);
 	int (*write)(struct nbd_export *x, uint64_t off, struct iov data, bool fua);
@@ -36,22 +38,23 @@ struct nbd_provider {
 	int (*trim)(struct nbd_export *x, uint64_t off, uint64_t len, bool fua);
 	int (*zero)(struct nbd_export *x, uint64_t off, uint64_t len, bool fua, bool may_trim);
 	int (*cache)(struct nbd_export *x, uint64_t off, uint64_t len);
-	/* Calls emit for consecutive extents covering a prefix of the range; data=false: hole and zero. emit must not be called again
-	 * once it returned nonzero (enough); one: the first extent is enough. */
-	int (*extents)(struct nbd_export *x, uint64_t off, uint64_t len, bool one, int (*emit)(void *emit_arg, uint64_t len, bool data), void *emit_arg);
+	/* Calls emit for consecutive extents covering a prefix of the range; data=false: hole and zero. emit must not
+	 * be called again once it returned nonzero (enough); one: the first extent is enough. */
+	int (*extents)(struct nbd_export *x, uint64_t off, uint64_t len, bool one,
+		       int (*emit)(void *emit_arg, uint64_t len, bool data), void *emit_arg);
 	void *arg;
 };
 
 struct nbd_server_config {
 	struct nbd_provider provider;
-	struct tls_creds *tls;          /* NULL: STARTTLS answered "not available" */
-	bool tls_require;               /* options but STARTTLS/ABORT refused before TLS */
-	unsigned max_conns;             /* 0 = 1024 */
-	unsigned max_handshakes;        /* half-open at once per listener, 0 = 64; further ones wait in the backlog */
+	struct tls_creds *tls;            /* NULL: STARTTLS answered "not available" */
+	bool tls_require;                 /* options but STARTTLS/ABORT refused before TLS */
+	unsigned max_conns;               /* 0 = 1024 */
+	unsigned max_handshakes;          /* half-open at once per listener, 0 = 64; further ones wait in the backlog */
 	unsigned max_handshakes_per_peer; /* of one TCP host, 0 = 16; further ones are closed */
-	uint64_t handshake_timeout_ns;  /* 0 = 10 s */
-	unsigned max_requests;          /* in flight per connection, 0 = 128; beyond it the socket is not read */
-	uint32_t max_request_bytes;     /* 0 = 32 MiB */
+	uint64_t handshake_timeout_ns;    /* 0 = 10 s */
+	unsigned max_requests;            /* in flight per connection, 0 = 128; beyond it the socket is not read */
+	uint32_t max_request_bytes;       /* 0 = 32 MiB */
 };
 
 struct nbd_session_info {
@@ -62,13 +65,15 @@ struct nbd_session_info {
 
 struct nbd_server;
 int nbd_server_new(const struct nbd_server_config *cfg, struct nbd_server **ret);
-int nbd_server_listen(struct nbd_server *s, struct net *net, const struct address *a, struct address *ret_real, struct err *e) YIELDS;
+int nbd_server_listen(struct nbd_server *s, struct net *net, const struct address *a, struct address *ret_real,
+		      struct err *e) YIELDS;
 int nbd_server_adopt(struct nbd_server *s, struct listener *l); /* socket activation; takes l over on success */
 /* Runs a session on a connected stream; takes it over, also on failure. */
 int nbd_server_serve(struct nbd_server *s, struct stream *stream);
-void nbd_server_stop(struct nbd_server *s) YIELDS; /* stops listening, ends sessions after their running requests (at most 5 s) */
-/* Requests that are still with the provider after nbd_server_stop finish later and free what they hold then: the provider's arg
- * must outlive its last close. NULL is fine. */
+/* Stops listening and ends sessions after their running requests, in at most 5 s. */
+void nbd_server_stop(struct nbd_server *s) YIELDS;
+/* Requests that are still with the provider after nbd_server_stop finish later and free what they hold then: the
+ * provider's arg must outlive its last close. NULL is fine. */
 void nbd_server_free(struct nbd_server *s);
 /* Calls fn for every session past its handshake. */
 void nbd_server_sessions(struct nbd_server *s, void (*fn)(void *arg, const struct nbd_session_info *info), void *arg);

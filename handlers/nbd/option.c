@@ -30,7 +30,8 @@ int nbd_option_head_parse(const uint8_t bytes[NBD_OPTION_HEAD_BYTES], uint32_t *
 	return 0;
 }
 
-/* Length of the UTF-8 sequence at p (RFC 3629: no overlong form, no surrogate, at most U+10FFFF, no NUL), 0 when it is none. */
+/* Length of the UTF-8 sequence at p (RFC 3629: no overlong form, no surrogate, at most U+10FFFF, no NUL), 0 when it is
+ * none. */
 static size_t utf8_sequence(const uint8_t *p, size_t left)
 {
 	uint8_t a = p[0];
@@ -97,7 +98,8 @@ static uint32_t go_parse(struct rcur *c, struct nbd_option *o, const char **ret_
 
 	uint16_t n = rcur_be16(c);
 	if (c->bad || c->left != 2u * n)
-		return refuse(ret_why, NBD_REP_ERR_INVALID, "number of information requests does not match the option length");
+		return refuse(ret_why, NBD_REP_ERR_INVALID,
+			      "number of information requests does not match the option length");
 	for (unsigned i = 0; i < n; i++) {
 		/* Unknown requests MUST be ignored; EXPORT is always sent. */
 		switch (rcur_be16(c)) {
@@ -122,8 +124,8 @@ static bool query_is(const uint8_t *q, uint32_t len, const char *text)
 	return len == strlen(text) && memcmp(q, text, len) == 0;
 }
 
-/* "NBD_OPT_LIST_META_CONTEXT", "NBD_OPT_SET_META_CONTEXT": a syntactically wrong option MUST be INVALID, queries of unknown
- * namespaces MUST be ignored. */
+/* "NBD_OPT_LIST_META_CONTEXT", "NBD_OPT_SET_META_CONTEXT": a syntactically wrong option MUST be INVALID, queries of
+ * unknown namespaces MUST be ignored. */
 static uint32_t meta_parse(struct rcur *c, struct nbd_option *o, const char **ret_why)
 {
 	uint32_t name_len = rcur_be32(c);

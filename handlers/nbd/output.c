@@ -1,9 +1,10 @@
-/* output.c - the sending side of a session: replies that become ready during one loop iteration leave in one system call.
+/* output.c - the sending side of a session: replies that become ready during one loop iteration leave in one system
+ * call.
  *
  *      task done -> queue -> (end of iteration) flush wakes the sender -> stream_send -> task back to the session
  *
- * Invariants: T1 only the sender fiber sends, so replies never interleave. T2 after a failed send everything queued is dropped and
- * the stream is shut down, so that no half reply is followed by anything. */
+ * Invariants: T1 only the sender fiber sends, so replies never interleave. T2 after a failed send everything queued is
+ * dropped and the stream is shut down, so that no half reply is followed by anything. */
 #include "handlers/nbd/nbd_priv.h"
 
 static void flush_fn(void *arg)

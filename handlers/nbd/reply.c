@@ -105,10 +105,10 @@ static struct wcur chunk_open(struct nbd_reply *p, unsigned first_slice, unsigne
 
 	assert(at + head_len <= sizeof(p->heads));
 	p->chunk[p->chunks++] = (struct nbd_chunk){
-		.head_at = (uint16_t)at,
-		.head_len = (uint16_t)head_len,
-		.first_slice = first_slice,
-		.slices = slices,
+	    .head_at = (uint16_t)at,
+	    .head_len = (uint16_t)head_len,
+	    .first_slice = first_slice,
+	    .slices = slices,
 	};
 	return wcur_of(p->heads + at, head_len);
 }
@@ -142,7 +142,8 @@ void nbd_reply_ok(struct nbd_reply *p, const struct nbd_request *r, bool structu
 	assert(!c.bad);
 }
 
-void nbd_reply_error(struct nbd_reply *p, const struct nbd_request *r, bool structured, uint32_t error, const char *text)
+void nbd_reply_error(struct nbd_reply *p, const struct nbd_request *r, bool structured, uint32_t error,
+		     const char *text)
 {
 	bufs_release(&p->data);
 	p->chunks = 0;
@@ -160,7 +161,7 @@ void nbd_reply_error(struct nbd_reply *p, const struct nbd_request *r, bool stru
 	assert(!c.bad);
 }
 _Static_assert(NBD_CHUNK_HEAD_BYTES + 6 + NBD_ERROR_TEXT_MAX <= NBD_HEADS_MAX, "an error fits");
-_Static_assert(NBD_CHUNKS_MAX * (NBD_CHUNK_HEAD_BYTES + 12) <= NBD_HEADS_MAX, "all chunk heads fit");
+_Static_assert(NBD_CHUNKS_MAX *(NBD_CHUNK_HEAD_BYTES + 12) <= NBD_HEADS_MAX, "all chunk heads fit");
 
 struct run {
 	unsigned first_slice, slices;
@@ -168,7 +169,10 @@ struct run {
 	bool zero;
 };
 
-static bool slice_is_zero(const struct slice *s) { return s->owner == NULL || s->len == 0; }
+static bool slice_is_zero(const struct slice *s)
+{
+	return s->owner == NULL || s->len == 0;
+}
 
 /* The zeros (none, maybe) that start at slice `first`. */
 static struct run zero_run(const struct bufs *v, unsigned first)

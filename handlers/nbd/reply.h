@@ -18,14 +18,14 @@ uint32_t nbd_open_error(int rc);
 /* Transmission: one reply is a few chunks, each a head of our own bytes and a run of payload slices. */
 enum {
 	NBD_CHUNKS_MAX = 8,
-	NBD_HEADS_MAX = 320,     /* heads of all chunks of one reply; also room for one error text */
-	NBD_HOLE_WORTH = 4096,   /* a shorter run of zeros travels as data */
+	NBD_HEADS_MAX = 320,   /* heads of all chunks of one reply; also room for one error text */
+	NBD_HOLE_WORTH = 4096, /* a shorter run of zeros travels as data */
 	NBD_ERROR_TEXT_MAX = 256,
 };
 
 struct nbd_chunk {
-	uint16_t head_at, head_len;    /* in heads[] */
-	unsigned first_slice, slices;  /* in data */
+	uint16_t head_at, head_len;   /* in heads[] */
+	unsigned first_slice, slices; /* in data */
 };
 
 struct nbd_reply {
@@ -40,7 +40,8 @@ uint32_t nbd_error_of(int rc, const struct nbd_request *r);
 /* Success of a request without payload, or an empty READ. */
 void nbd_reply_ok(struct nbd_reply *p, const struct nbd_request *r, bool structured);
 /* text: static, may be NULL. Drops p->data. */
-void nbd_reply_error(struct nbd_reply *p, const struct nbd_request *r, bool structured, uint32_t error, const char *text);
+void nbd_reply_error(struct nbd_reply *p, const struct nbd_request *r, bool structured, uint32_t error,
+		     const char *text);
 /* p->data holds exactly the bytes asked for. */
 void nbd_reply_read(struct nbd_reply *p, const struct nbd_request *r, bool structured);
 /* p->data holds the extent descriptors. */

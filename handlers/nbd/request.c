@@ -1,7 +1,8 @@
-/* request.c - the only place where request headers are judged: after it, a request without `error` may be carried out as it is.
+/* request.c - the only place where request headers are judged: after it, a request without `error` may be carried out
+ * as it is.
  *
- * Invariants: Q1 a request without error lies inside the export, on the minimum block, and carries only flags that its command
- * knows. Q2 READ and WRITE without error are at most max_payload long. Q3 nothing here can fail by assert. */
+ * Invariants: Q1 a request without error lies inside the export, on the minimum block, and carries only flags that its
+ * command knows. Q2 READ and WRITE without error are at most max_payload long. Q3 nothing here can fail by assert. */
 #include "handlers/nbd/request.h"
 
 #include "core/base/bytes.h"
@@ -15,14 +16,14 @@ struct command_rule {
 };
 
 static const struct command_rule command_rules[] = {
-	[NBD_CMD_READ] = {true, NBD_CMD_FLAG_DF, false, true, NBD_EINVAL},
-	[NBD_CMD_WRITE] = {true, 0, true, true, NBD_ENOSPC},
-	[NBD_CMD_DISC] = {true, 0, false, false, 0},
-	[NBD_CMD_FLUSH] = {true, 0, false, false, 0},
-	[NBD_CMD_TRIM] = {true, 0, true, true, NBD_EINVAL},
-	[NBD_CMD_CACHE] = {true, 0, false, true, NBD_EINVAL},
-	[NBD_CMD_WRITE_ZEROES] = {true, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO, true, true, NBD_ENOSPC},
-	[NBD_CMD_BLOCK_STATUS] = {true, NBD_CMD_FLAG_REQ_ONE, false, true, NBD_EINVAL},
+    [NBD_CMD_READ] = {true, NBD_CMD_FLAG_DF, false, true, NBD_EINVAL},
+    [NBD_CMD_WRITE] = {true, 0, true, true, NBD_ENOSPC},
+    [NBD_CMD_DISC] = {true, 0, false, false, 0},
+    [NBD_CMD_FLUSH] = {true, 0, false, false, 0},
+    [NBD_CMD_TRIM] = {true, 0, true, true, NBD_EINVAL},
+    [NBD_CMD_CACHE] = {true, 0, false, true, NBD_EINVAL},
+    [NBD_CMD_WRITE_ZEROES] = {true, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO, true, true, NBD_ENOSPC},
+    [NBD_CMD_BLOCK_STATUS] = {true, NBD_CMD_FLAG_REQ_ONE, false, true, NBD_EINVAL},
 };
 
 static void refuse(struct nbd_request *r, uint32_t error, const char *why)
@@ -82,12 +83,12 @@ int nbd_request_parse(const uint8_t bytes[NBD_REQUEST_BYTES], const struct nbd_l
 	unsigned flags = rcur_be16(&c);
 	unsigned type = rcur_be16(&c);
 	*r = (struct nbd_request){
-		.cmd = (enum nbd_cmd)type,
-		.fua = flags & NBD_CMD_FLAG_FUA,
-		.df = flags & NBD_CMD_FLAG_DF,
-		.req_one = flags & NBD_CMD_FLAG_REQ_ONE,
-		.no_hole = flags & NBD_CMD_FLAG_NO_HOLE,
-		.fast_zero = flags & NBD_CMD_FLAG_FAST_ZERO,
+	    .cmd = (enum nbd_cmd)type,
+	    .fua = flags & NBD_CMD_FLAG_FUA,
+	    .df = flags & NBD_CMD_FLAG_DF,
+	    .req_one = flags & NBD_CMD_FLAG_REQ_ONE,
+	    .no_hole = flags & NBD_CMD_FLAG_NO_HOLE,
+	    .fast_zero = flags & NBD_CMD_FLAG_FAST_ZERO,
 	};
 	r->cookie = rcur_be64(&c);
 	r->off = rcur_be64(&c);

@@ -1,11 +1,12 @@
 /* server.c - listeners, limits on strangers, and an end that comes in bounded time.
  *
- * Limits: connections in all (over it: closed at once); handshakes under way per listener (at it: the listener is not asked for
- * more until one ends, which the handshake deadline bounds, so a burst waits in the backlog and another listener is not
- * affected); handshakes of one TCP host (over it: closed at once, so that one host cannot take them all; unix peers are local).
+ * Limits: connections in all (over it: closed at once); handshakes under way per listener (at it: the listener is not
+ * asked for more until one ends, which the handshake deadline bounds, so a burst waits in the backlog and another
+ * listener is not affected); handshakes of one TCP host (over it: closed at once, so that one host cannot take them
+ * all; unix peers are local).
  *
- * Invariants: V1 the server is freed when its owner, every accept fiber and every session have let go of it. V2 doors are freed
- * with the server, so a session may always look at its door. */
+ * Invariants: V1 the server is freed when its owner, every accept fiber and every session have let go of it. V2 doors
+ * are freed with the server, so a session may always look at its door. */
 #include "handlers/nbd/nbd_priv.h"
 
 #define ACCEPT_RETRY_NS (100 * NS_PER_MS) /* after EMFILE and the like */
@@ -15,8 +16,9 @@ static void server_unref(struct nbd_server *s)
 	if (--s->refs > 0)
 		return;
 	assert(list_empty(&s->sessions));
-	list_for_each_safe(d, &s->doors, struct nbd_door, node)
+	list_for_each_safe(d, &s->doors, struct nbd_door, node) {
 		free(d);
+	}
 	free(s);
 }
 
@@ -50,7 +52,7 @@ int nbd_server_new(const struct nbd_server_config *cfg, struct nbd_server **ret)
 	return 0;
 }
 
-/* --- strangers -------------------------------------------------------------------------------------------------------- */
+/* ---- strangers ---- */
 
 /* Length of the host part of "192.0.2.7:5123" or "[2001:db8::7]:5123". */
 static size_t host_len(const char *peer)
@@ -155,7 +157,7 @@ int nbd_server_serve(struct nbd_server *s, struct stream *stream)
 	return nbd_session_start(s, &s->handed, stream);
 }
 
-/* --- facts reported by sessions ------------------------------------------------------------------------------------------ */
+/* ---- facts reported by sessions ---- */
 
 void nbd_server_handshake_done(struct nbd_session *s)
 {
@@ -171,7 +173,7 @@ void nbd_server_session_gone(struct nbd_server *server)
 	server_unref(server);
 }
 
-/* --- the end -------------------------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static void stop_accepting(struct nbd_server *s)
 {

@@ -6,11 +6,12 @@
  *                                     execute ----> output queue ----> sender fiber
  *
  * Invariants: S1 the export is closed after the last request on it has come back. S2 at most max_requests tasks and
- * NBD_CONN_BYTES_MAX payload bytes are under way per connection (one request of any legal size always may be); beyond that the
- * socket is not read. S3 the stream is closed by the session fiber alone, after both other users have ended. */
+ * NBD_CONN_BYTES_MAX payload bytes are under way per connection (one request of any legal size always may be); beyond
+ * that the socket is not read. S3 the stream is closed by the session fiber alone, after both other users have ended.
+ */
 #include "handlers/nbd/nbd_priv.h"
 
-/* --- tasks ------------------------------------------------------------------------------------------------------------ */
+/* ---- tasks ---- */
 
 static struct nbd_task *task_new(struct nbd_session *s)
 {
@@ -99,7 +100,7 @@ static void task_start(struct nbd_task *t)
 	task_fiber(t);
 }
 
-/* --- reader ----------------------------------------------------------------------------------------------------------- */
+/* ---- reader ---- */
 
 /* Receives until the message at the front is there: head alone (payload 0), or all of it. */
 static int receive(struct nbd_session *s, size_t head, size_t payload) YIELDS
@@ -181,7 +182,7 @@ static int read_request(struct nbd_session *s) YIELDS
 	return 0;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 void nbd_session_cut(struct nbd_session *s)
 {
@@ -206,12 +207,12 @@ static void note_agreed(struct nbd_session *s)
 	const struct nbd_export_info *info = &s->agreed.info;
 
 	s->limits = (struct nbd_limits){
-		.size_bytes = info->size_bytes,
-		.min_block = info->min_block,
-		.max_payload = info->max_block,
-		.read_only = info->read_only,
-		.structured = s->agreed.structured,
-		.block_status = s->agreed.block_status,
+	    .size_bytes = info->size_bytes,
+	    .min_block = info->min_block,
+	    .max_payload = info->max_block,
+	    .read_only = info->read_only,
+	    .structured = s->agreed.structured,
+	    .block_status = s->agreed.block_status,
 	};
 	s->info.tls = s->stream->is_tls;
 	memcpy(s->info.peer, s->stream->peer, sizeof(s->info.peer));
@@ -228,8 +229,8 @@ static void transmission(struct nbd_session *s) YIELDS
 
 	while (rc == 0)
 		rc = read_request(s);
-	/* "NBD_CMD_DISC": handle all outstanding requests, then close. The same for a client that closed its sending side. Anything
-	 * else means that the connection is gone or that its bytes make no sense. */
+	/* "NBD_CMD_DISC": handle all outstanding requests, then close. The same for a client that closed its sending
+	 * side. Anything else means that the connection is gone or that its bytes make no sense. */
 	if (rc != -ECANCELED && rc != -ENODATA)
 		nbd_session_cut(s);
 	timer_arm(&s->cut, loop_now_ns() + NBD_LINGER_NS);
@@ -247,8 +248,9 @@ static void session_free(struct nbd_session *s)
 	timer_cancel(&s->cut);
 	stream_close(s->stream);
 	intake_release(&s->in);
-	list_for_each_safe(t, &s->free, struct nbd_task, node)
+	list_for_each_safe(t, &s->free, struct nbd_task, node) {
 		free(t);
+	}
 	free(s);
 }
 

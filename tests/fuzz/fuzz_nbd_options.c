@@ -1,7 +1,7 @@
 /* fuzz_nbd_options.c - what an unauthenticated client may say: the input is everything it sends, from its flags on.
  *
- * Byte 0 chooses how the stream is cut and whether TLS is required. The option parser is called once more directly, on a copy of
- * exact size, so that a sanitizer sees any byte read beyond the option. */
+ * Byte 0 chooses how the stream is cut and whether TLS is required. The option parser is called once more directly, on
+ * a copy of exact size, so that a sanitizer sees any byte read beyond the option. */
 #include "handlers/nbd/option.h"
 #include "nbd_wire.h"
 
@@ -31,10 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		return 0;
 	parse_alone(data + 1, len - 1);
 	fuzz_session(&(struct fuzz_run){
-		.data = data + 1,
-		.len = len - 1,
-		.most = data[0] & 1 ? 1 + data[0] / 16 : SIZE_MAX,
-		.tls_require = (data[0] & 6) == 6,
+	    .data = data + 1,
+	    .len = len - 1,
+	    .most = data[0] & 1 ? (size_t)1 + data[0] / 16 : SIZE_MAX,
+	    .tls_require = (data[0] & 6) == 6,
 	});
 	return 0;
 }

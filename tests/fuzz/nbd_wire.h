@@ -1,13 +1,15 @@
-/* nbd_wire.h - an NBD session fed from memory, for the fuzz targets: no socket, no kernel, one input in some microseconds.
+/* nbd_wire.h - an NBD session fed from memory, for the fuzz targets: no socket, no kernel, one input in some
+ * microseconds.
  *
- * The provider checks what the session promises it: ranges inside the export, lengths within the maximum, open before use. */
+ * The provider checks what the session promises it: ranges inside the export, lengths within the maximum, open before
+ * use. */
 #ifndef MYFS_FUZZ_NBD_WIRE_H
 #define MYFS_FUZZ_NBD_WIRE_H
 
 #include "handlers/nbd/nbd_priv.h"
 
 #define FUZZ_EXPORT_BYTES 70000u
-#define FUZZ_PAYLOAD_MAX 20000u
+#define FUZZ_PAYLOAD_MAX  20000u
 
 /* Allowed in every build: a broken promise must end the program. */
 #define MUST(cond) ((cond) ? (void)0 : abort())
@@ -42,7 +44,8 @@ static int fuzz_list(void *arg, void (*emit)(void *emit_arg, const char *name, c
 	return 0;
 }
 
-static int fuzz_info(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info, struct err *e)
+static int fuzz_info(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info,
+		     struct err *e)
 {
 	(void)arg, (void)peer;
 	if (strcmp(name, "vol/lun") != 0)
@@ -51,8 +54,8 @@ static int fuzz_info(void *arg, const char *name, const struct stream *peer, str
 	return 0;
 }
 
-static int fuzz_open(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret, struct nbd_export_info *info,
-		     struct err *e)
+static int fuzz_open(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret,
+		     struct nbd_export_info *info, struct err *e)
 {
 	int rc = fuzz_info(arg, name, peer, info, e);
 
@@ -74,7 +77,8 @@ static int fuzz_read(struct nbd_export *x, uint64_t off, uint32_t len, struct bu
 	/* Every other 8 KiB is a hole. */
 	for (uint64_t at = off; at < off + len;) {
 		uint64_t piece = min_u64(off + len - at, 8192 - at % 8192);
-		int rc = at / 8192 % 2 ? bufs_add_zeros(out, piece) : bufs_add(out, fuzz.image, fuzz.image->data + at, piece);
+		int rc = at / 8192 % 2 ? bufs_add_zeros(out, piece)
+				       : bufs_add(out, fuzz.image, fuzz.image->data + at, piece);
 		MUST(rc == 0);
 		at += piece;
 	}
@@ -123,7 +127,7 @@ static int fuzz_extents(struct nbd_export *x, uint64_t off, uint64_t len, bool o
 	return fuzz_step(x, off, len, UINT32_MAX);
 }
 
-/* --- a stream that says the input and hears anything ----------------------------------------------------------------- */
+/* ---- a stream that says the input and hears anything ---- */
 
 struct wire {
 	struct stream s;
@@ -181,11 +185,11 @@ static void fuzz_fiber(void *arg)
 {
 	const struct fuzz_run *run = arg;
 	struct nbd_server_config cfg = {
-		.provider = {fuzz_list, fuzz_open, fuzz_info, fuzz_close, fuzz_read, fuzz_write, fuzz_flush, fuzz_trim, fuzz_zero,
-			     fuzz_cache, fuzz_extents, NULL},
-		.max_requests = 5,
-		.max_request_bytes = FUZZ_PAYLOAD_MAX,
-		.tls_require = run->tls_require,
+	    .provider = {fuzz_list, fuzz_open, fuzz_info, fuzz_close, fuzz_read, fuzz_write, fuzz_flush, fuzz_trim,
+			 fuzz_zero, fuzz_cache, fuzz_extents, NULL},
+	    .max_requests = 5,
+	    .max_request_bytes = FUZZ_PAYLOAD_MAX,
+	    .tls_require = run->tls_require,
 	};
 	struct nbd_server *server = NULL;
 	struct wire *w = calloc(1, sizeof(*w));

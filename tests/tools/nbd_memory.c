@@ -1,10 +1,12 @@
-/* nbd_memory.c - the real NBD server over exports in memory: for protocol tests with other people's clients, and as the ceiling
- * that the gateway is measured against.
+/* nbd_memory.c - the real NBD server over exports in memory: for protocol tests with other people's clients, and as the
+ * ceiling that the gateway is measured against.
  *
- *   nbd_memory [--size N[K|M|G]] [--export NAME[:ro]]... [--listen ADDRESS]... [--tls DIR [--tls-verify] [--tls-require]]
+ *   nbd_memory [--size N[K|M|G]] [--export NAME[:ro]]... [--listen ADDRESS]... [--tls DIR [--tls-verify]
+ * [--tls-require]]
  *              [--fail-at BYTE] [--yield]
  *
- * Without --listen it serves the sockets of LISTEN_FDS. Prints "listening ADDRESS" per socket, then "ready". Ends on SIGTERM.
+ * Without --listen it serves the sockets of LISTEN_FDS. Prints "listening ADDRESS" per socket, then "ready". Ends on
+ * SIGTERM.
  * --fail-at: reads and writes that touch the byte fail with EIO. --yield: every request suspends once. */
 #include <getopt.h>
 #include <stdio.h>
@@ -13,9 +15,9 @@
 #include "core/loop/loop.h"
 #include "handlers/nbd/nbd.h"
 
-#define PAGE_BYTES ((size_t)64 * 1024)
-#define EXPORTS_MAX 1024
-#define LISTENERS_MAX 8
+#define PAGE_BYTES       ((size_t)64 * 1024)
+#define EXPORTS_MAX      1024
+#define LISTENERS_MAX    8
 #define LISTEN_FDS_START 3
 
 struct nbd_export { /* one memory image; every connection shares it */
@@ -40,7 +42,7 @@ static struct {
 	int status;
 } g = {.size_bytes = MIB(64), .fail_at = UINT64_MAX};
 
-/* --- provider ----------------------------------------------------------------------------------------------------- */
+/* ---- provider ---- */
 
 static struct nbd_export *find(const char *name)
 {
@@ -66,13 +68,13 @@ static int mem_info(void *arg, const char *name, const struct stream *peer, stru
 	if (!x)
 		return err_set(e, -ENOENT, "there is no export '%.100s'", name);
 	*info = (struct nbd_export_info){
-		.size_bytes = x->size_bytes,
-		.min_block = 1,
-		.preferred_block = 4096,
-		.max_block = (uint32_t)MIB(32),
-		.read_only = x->read_only,
-		.multi_conn = true,
-		.description = "memory",
+	    .size_bytes = x->size_bytes,
+	    .min_block = 1,
+	    .preferred_block = 4096,
+	    .max_block = (uint32_t)MIB(32),
+	    .read_only = x->read_only,
+	    .multi_conn = true,
+	    .description = "memory",
 	};
 	return 0;
 }
@@ -202,7 +204,7 @@ static int mem_extents(struct nbd_export *x, uint64_t off, uint64_t len, bool on
 	return 0;
 }
 
-/* --- program ------------------------------------------------------------------------------------------------------ */
+/* ---- program ---- */
 
 static void quit(const char *what, const char *text)
 {
@@ -247,24 +249,45 @@ static void listen_add(const char *text)
 static void parse(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"size", required_argument, NULL, 's'},     {"export", required_argument, NULL, 'e'},
-		{"listen", required_argument, NULL, 'l'},   {"tls", required_argument, NULL, 't'},
-		{"tls-verify", no_argument, NULL, 'v'},     {"tls-require", no_argument, NULL, 'r'},
-		{"fail-at", required_argument, NULL, 'f'},  {"yield", no_argument, NULL, 'y'},
-		{NULL, 0, NULL, 0},
+	    {"size", required_argument, NULL, 's'},
+	    {"export", required_argument, NULL, 'e'},
+	    {"listen", required_argument, NULL, 'l'},
+	    {"tls", required_argument, NULL, 't'},
+	    {"tls-verify", no_argument, NULL, 'v'},
+	    {"tls-require", no_argument, NULL, 'r'},
+	    {"fail-at", required_argument, NULL, 'f'},
+	    {"yield", no_argument, NULL, 'y'},
+	    {NULL, 0, NULL, 0},
 	};
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		switch (c) {
-		case 's': g.size_bytes = size_parse(optarg); break;
-		case 'e': export_add(optarg); break;
-		case 'l': listen_add(optarg); break;
-		case 't': g.tls_dir = optarg; break;
-		case 'v': g.tls_verify = true; break;
-		case 'r': g.tls_require = true; break;
-		case 'f': g.fail_at = size_parse(optarg); break;
-		case 'y': g.yield = true; break;
-		default: exit(64);
+		case 's':
+			g.size_bytes = size_parse(optarg);
+			break;
+		case 'e':
+			export_add(optarg);
+			break;
+		case 'l':
+			listen_add(optarg);
+			break;
+		case 't':
+			g.tls_dir = optarg;
+			break;
+		case 'v':
+			g.tls_verify = true;
+			break;
+		case 'r':
+			g.tls_require = true;
+			break;
+		case 'f':
+			g.fail_at = size_parse(optarg);
+			break;
+		case 'y':
+			g.yield = true;
+			break;
+		default:
+			exit(64);
 		}
 	}
 	if (g.n_exports == 0)
@@ -350,8 +373,8 @@ int main(int argc, char **argv)
 {
 	struct err e = ERR_INIT;
 	struct nbd_server_config cfg = {
-		.provider = {mem_list, mem_open, mem_info, mem_close, mem_read, mem_write, mem_flush, mem_trim, mem_zero,
-			     mem_cache, mem_extents, NULL},
+	    .provider = {mem_list, mem_open, mem_info, mem_close, mem_read, mem_write, mem_flush, mem_trim, mem_zero,
+			 mem_cache, mem_extents, NULL},
 	};
 
 	parse(argc, argv);

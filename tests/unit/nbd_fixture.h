@@ -1,6 +1,7 @@
 /* nbd_fixture.h - a provider that does as the test says, and a client that speaks NBD byte by byte.
  *
- * Both run as fibers on the loop of the test; the client is one end of a socketpair whose other end the server serves. */
+ * Both run as fibers on the loop of the test; the client is one end of a socketpair whose other end the server serves.
+ */
 #ifndef MYFS_TEST_NBD_FIXTURE_H
 #define MYFS_TEST_NBD_FIXTURE_H
 
@@ -13,7 +14,7 @@
 
 #define IMAGE_BYTES MIB(2)
 
-/* --- provider ------------------------------------------------------------------------------------------------------ */
+/* ---- provider ---- */
 
 struct nbd_export {
 	int opened;
@@ -22,13 +23,13 @@ struct nbd_export {
 static struct {
 	struct nbd_export export;
 	uint8_t image[IMAGE_BYTES];
-	unsigned exports;                 /* "a/0", "a/1" ... */
+	unsigned exports; /* "a/0", "a/1" ... */
 	bool read_only, no_trim_seen;
-	bool hold;                        /* requests wait for release_held() */
+	bool hold; /* requests wait for release_held() */
 	struct waitq held;
 	unsigned running, most_running, done, closes, opens;
-	int rc;                           /* what the next requests return */
-	uint64_t hole_from, hole_to;      /* read returns zeros there, extents say hole */
+	int rc;                      /* what the next requests return */
+	uint64_t hole_from, hole_to; /* read returns zeros there, extents say hole */
 	bool last_fua;
 } script;
 
@@ -59,7 +60,8 @@ static inline int script_step(void) YIELDS
 	return script.rc;
 }
 
-static inline int script_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
+static inline int script_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description),
+			      void *emit_arg)
 {
 	(void)arg;
 	for (unsigned i = 0; i < script.exports; i++) {
@@ -70,7 +72,8 @@ static inline int script_list(void *arg, void (*emit)(void *emit_arg, const char
 	return script.rc;
 }
 
-static inline int script_info(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info, struct err *e)
+static inline int script_info(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info,
+			      struct err *e)
 {
 	char *end = NULL;
 
@@ -79,12 +82,13 @@ static inline int script_info(void *arg, const char *name, const struct stream *
 		return err_set(e, -EBUSY, "in use by gateway gw2 since noon");
 	if (strncmp(name, "a/", 2) != 0 || strtoul(name + 2, &end, 10) >= script.exports || end == name + 2 || *end)
 		return err_set(e, -ENOENT, "no such LUN");
-	*info = (struct nbd_export_info){.size_bytes = IMAGE_BYTES, .read_only = script.read_only, .description = "scripted"};
+	*info = (struct nbd_export_info){
+	    .size_bytes = IMAGE_BYTES, .read_only = script.read_only, .description = "scripted"};
 	return 0;
 }
 
 static inline int script_open(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret,
-		       struct nbd_export_info *info, struct err *e)
+			      struct nbd_export_info *info, struct err *e)
 {
 	int rc = script_info(arg, name, peer, info, e);
 
@@ -126,7 +130,8 @@ static inline int script_write(struct nbd_export *x, uint64_t off, struct iov da
 	(void)x;
 	script.last_fua = fua;
 	if (rc == 0)
-		iov_copy_out(data, 0, script.image + off, iov_bytes(data)); /* after the wait: the payload must still be there */
+		iov_copy_out(data, 0, script.image + off,
+			     iov_bytes(data)); /* after the wait: the payload must still be there */
 	return rc;
 }
 
@@ -160,7 +165,7 @@ static inline int script_cache(struct nbd_export *x, uint64_t off, uint64_t len)
 
 /* One extent per 4 KiB: neighbours of one kind are the session's to join. */
 static inline int script_extents(struct nbd_export *x, uint64_t off, uint64_t len, bool one,
-			  int (*emit)(void *emit_arg, uint64_t len, bool data), void *emit_arg) YIELDS
+				 int (*emit)(void *emit_arg, uint64_t len, bool data), void *emit_arg) YIELDS
 {
 	(void)x, (void)one;
 	while (len > 0) {
@@ -177,12 +182,12 @@ static inline int script_extents(struct nbd_export *x, uint64_t off, uint64_t le
 static inline struct nbd_server_config script_config(void)
 {
 	return (struct nbd_server_config){
-		.provider = {script_list, script_open, script_info, script_close, script_read, script_write, script_flush,
-			     script_trim, script_zero, script_cache, script_extents, NULL},
+	    .provider = {script_list, script_open, script_info, script_close, script_read, script_write, script_flush,
+			 script_trim, script_zero, script_cache, script_extents, NULL},
 	};
 }
 
-/* --- client -------------------------------------------------------------------------------------------------------- */
+/* ---- client ---- */
 
 static inline struct stream *server_and_client(struct nbd_server *server)
 {
@@ -224,7 +229,7 @@ static inline void hear_end(struct stream *c) YIELDS
 	CHECK(stream_recv(c, &byte, 1) <= 0);
 }
 
-#define SAY(c, text) say(c, text, sizeof(text) - 1)
+#define SAY(c, text)  say(c, text, sizeof(text) - 1)
 #define HEAR(c, text) hear_exactly(c, text, sizeof(text) - 1)
 
 static inline void greet(struct stream *c, uint32_t flags) YIELDS
@@ -280,7 +285,7 @@ static inline uint32_t option(struct stream *c, uint32_t id, const void *data, u
 }
 
 #define OPTION(c, id, text) option(c, id, text, sizeof(text) - 1)
-#define GO_FIRST "\0\0\0\3a/0\0\0"
+#define GO_FIRST            "\0\0\0\3a/0\0\0"
 
 /* A client that got as far as transmission on "a/0". */
 static inline struct stream *connected(struct nbd_server *server, bool structured) YIELDS
@@ -290,13 +295,16 @@ static inline struct stream *connected(struct nbd_server *server, bool structure
 	greet(c, 3);
 	if (structured) {
 		CHECK(option(c, NBD_OPT_STRUCTURED_REPLY, NULL, 0) == NBD_REP_ACK);
-		CHECK(OPTION(c, NBD_OPT_SET_META_CONTEXT, "\0\0\0\3a/0\0\0\0\1\0\0\0\xf" "base:allocation") == NBD_REP_ACK);
+		CHECK(OPTION(c, NBD_OPT_SET_META_CONTEXT,
+			     "\0\0\0\3a/0\0\0\0\1\0\0\0\xf"
+			     "base:allocation") == NBD_REP_ACK);
 	}
 	CHECK(OPTION(c, NBD_OPT_GO, GO_FIRST) == NBD_REP_ACK);
 	return c;
 }
 
-static inline void put_request(uint8_t out[NBD_REQUEST_BYTES], unsigned flags, unsigned type, uint64_t cookie, uint64_t off, uint32_t len)
+static inline void put_request(uint8_t out[NBD_REQUEST_BYTES], unsigned flags, unsigned type, uint64_t cookie,
+			       uint64_t off, uint32_t len)
 {
 	struct wcur w = wcur_of(out, NBD_REQUEST_BYTES);
 
@@ -308,7 +316,8 @@ static inline void put_request(uint8_t out[NBD_REQUEST_BYTES], unsigned flags, u
 	wcur_be32(&w, len);
 }
 
-static inline void request(struct stream *c, unsigned flags, unsigned type, uint64_t cookie, uint64_t off, uint32_t len) YIELDS
+static inline void request(struct stream *c, unsigned flags, unsigned type, uint64_t cookie, uint64_t off,
+			   uint32_t len) YIELDS
 {
 	uint8_t b[NBD_REQUEST_BYTES];
 

@@ -1,4 +1,5 @@
-/* test_nbd_handshake.c - option haggling on a real stream: what a client may say, in which order, and what ends the connection. */
+/* test_nbd_handshake.c - option haggling on a real stream: what a client may say, in which order, and what ends the
+ * connection. */
 #include "nbd_fixture.h"
 
 static void every_rude_greeting_ends_the_connection_body(void *arg) YIELDS
@@ -78,9 +79,13 @@ static void an_unknown_export_name_ends_the_connection_and_go_says_why_body(void
 	greet(c, 3);
 	CHECK(OPTION(c, NBD_OPT_GO, "\0\0\0\4nope\0\0") == NBD_REP_ERR_UNKNOWN);
 	CHECK(OPTION(c, NBD_OPT_INFO, "\0\0\0\4nope\0\0") == NBD_REP_ERR_UNKNOWN);
-	say_option(c, NBD_OPT_GO, "\0\0\0\x08" "a/locked\0\0", 14);
+	say_option(c, NBD_OPT_GO,
+		   "\0\0\0\x08"
+		   "a/locked\0\0",
+		   14);
 	CHECK(hear_option(c, NBD_OPT_GO, got, sizeof(got), &len) == NBD_REP_ERR_POLICY);
-	CHECK(len == strlen("in use by gateway gw2 since noon") && memcmp(got, "in use by gateway gw2 since noon", len) == 0);
+	CHECK(len == strlen("in use by gateway gw2 since noon") &&
+	      memcmp(got, "in use by gateway gw2 since noon", len) == 0);
 	CHECK(OPTION(c, NBD_OPT_GO, GO_FIRST) == NBD_REP_ACK); /* haggling goes on after errors */
 	stream_close(c);
 	server_end(s);
@@ -223,7 +228,8 @@ static void metadata_contexts_need_structured_replies_and_follow_their_export_bo
 	static const uint32_t finding_len[] = {11, 20};
 	for (unsigned i = 0; i < 2; i++) {
 		say_option(c, NBD_OPT_LIST_META_CONTEXT, finding[i], finding_len[i]);
-		CHECK(hear_option(c, NBD_OPT_LIST_META_CONTEXT, got, sizeof(got), &len) == NBD_REP_META_CONTEXT && len == 19);
+		CHECK(hear_option(c, NBD_OPT_LIST_META_CONTEXT, got, sizeof(got), &len) == NBD_REP_META_CONTEXT &&
+		      len == 19);
 		CHECK(memcmp(got, "\0\0\0\0base:allocation", 19) == 0);
 		CHECK(hear_option(c, NBD_OPT_LIST_META_CONTEXT, got, sizeof(got), &len) == NBD_REP_ACK);
 		/* Neither form selects. */
@@ -231,7 +237,9 @@ static void metadata_contexts_need_structured_replies_and_follow_their_export_bo
 		CHECK(hear_option(c, NBD_OPT_SET_META_CONTEXT, got, sizeof(got), &len) == NBD_REP_ACK);
 	}
 	/* Selected for a/1, used on a/0: not selected. */
-	CHECK(OPTION(c, NBD_OPT_SET_META_CONTEXT, "\0\0\0\3a/1\0\0\0\1\0\0\0\xf" "base:allocation") == NBD_REP_ACK);
+	CHECK(OPTION(c, NBD_OPT_SET_META_CONTEXT,
+		     "\0\0\0\3a/1\0\0\0\1\0\0\0\xf"
+		     "base:allocation") == NBD_REP_ACK);
 	CHECK(OPTION(c, NBD_OPT_GO, GO_FIRST) == NBD_REP_ACK);
 	request(c, 0, NBD_CMD_BLOCK_STATUS, 9, 0, 4096);
 	CHECK(chunk(c, 9, true, got, sizeof(got), &len) == NBD_REPLY_TYPE_ERROR);
@@ -250,7 +258,9 @@ static void a_failed_selection_forgets_the_one_before_body(void *arg) YIELDS
 	(void)arg;
 	greet(c, 3);
 	CHECK(option(c, NBD_OPT_STRUCTURED_REPLY, NULL, 0) == NBD_REP_ACK);
-	CHECK(OPTION(c, NBD_OPT_SET_META_CONTEXT, "\0\0\0\3a/0\0\0\0\1\0\0\0\xf" "base:allocation") == NBD_REP_ACK);
+	CHECK(OPTION(c, NBD_OPT_SET_META_CONTEXT,
+		     "\0\0\0\3a/0\0\0\0\1\0\0\0\xf"
+		     "base:allocation") == NBD_REP_ACK);
 	CHECK(OPTION(c, NBD_OPT_SET_META_CONTEXT, "\0\0\0\3a/0\0\0\0\1") == NBD_REP_ERR_INVALID);
 	CHECK(OPTION(c, NBD_OPT_GO, GO_FIRST) == NBD_REP_ACK);
 	request(c, 0, NBD_CMD_BLOCK_STATUS, 9, 0, 4096);
@@ -357,11 +367,11 @@ static void a_connection_over_the_limit_is_closed_body(void *arg) YIELDS
 	server_end(s);
 }
 
-#define ON_LOOP(name) \
-	static void name(void **state) \
-	{ \
-		(void)state; \
-		on_every_backend(name##_body); \
+#define ON_LOOP(name)                                                                                                  \
+	static void name(void **state)                                                                                 \
+	{                                                                                                              \
+		(void)state;                                                                                           \
+		on_every_backend(name##_body);                                                                         \
 	}
 
 ON_LOOP(every_rude_greeting_ends_the_connection)
@@ -384,22 +394,22 @@ ON_LOOP(a_connection_over_the_limit_is_closed)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_rude_greeting_ends_the_connection),
-		cmocka_unit_test(a_client_without_fixed_newstyle_may_only_name_an_export),
-		cmocka_unit_test(no_zeroes_leaves_the_zeroes_out),
-		cmocka_unit_test(an_unknown_export_name_ends_the_connection_and_go_says_why),
-		cmocka_unit_test(the_default_export_exists_only_when_there_is_one_export),
-		cmocka_unit_test(info_answers_what_was_asked_and_opens_nothing),
-		cmocka_unit_test(list_names_every_export),
-		cmocka_unit_test(a_list_too_long_to_send_is_refused),
-		cmocka_unit_test(long_options_are_read_away_and_very_long_ones_end_the_connection),
-		cmocka_unit_test(metadata_contexts_need_structured_replies_and_follow_their_export),
-		cmocka_unit_test(a_failed_selection_forgets_the_one_before),
-		cmocka_unit_test(starttls_without_a_certificate_is_refused_and_haggling_goes_on),
-		cmocka_unit_test(where_tls_is_required_nothing_else_is_answered_before_it),
-		cmocka_unit_test(a_client_that_says_nothing_is_dropped_at_the_deadline),
-		cmocka_unit_test(the_deadline_does_not_follow_a_client_into_transmission),
-		cmocka_unit_test(a_connection_over_the_limit_is_closed),
+	    cmocka_unit_test(every_rude_greeting_ends_the_connection),
+	    cmocka_unit_test(a_client_without_fixed_newstyle_may_only_name_an_export),
+	    cmocka_unit_test(no_zeroes_leaves_the_zeroes_out),
+	    cmocka_unit_test(an_unknown_export_name_ends_the_connection_and_go_says_why),
+	    cmocka_unit_test(the_default_export_exists_only_when_there_is_one_export),
+	    cmocka_unit_test(info_answers_what_was_asked_and_opens_nothing),
+	    cmocka_unit_test(list_names_every_export),
+	    cmocka_unit_test(a_list_too_long_to_send_is_refused),
+	    cmocka_unit_test(long_options_are_read_away_and_very_long_ones_end_the_connection),
+	    cmocka_unit_test(metadata_contexts_need_structured_replies_and_follow_their_export),
+	    cmocka_unit_test(a_failed_selection_forgets_the_one_before),
+	    cmocka_unit_test(starttls_without_a_certificate_is_refused_and_haggling_goes_on),
+	    cmocka_unit_test(where_tls_is_required_nothing_else_is_answered_before_it),
+	    cmocka_unit_test(a_client_that_says_nothing_is_dropped_at_the_deadline),
+	    cmocka_unit_test(the_deadline_does_not_follow_a_client_into_transmission),
+	    cmocka_unit_test(a_connection_over_the_limit_is_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* test_nbd_intake.c - where received bytes land: nothing lost, nothing lent is written over, large payloads are not copied. */
+/* test_nbd_intake.c - where received bytes land: nothing lost, nothing lent is written over, large payloads are not
+ * copied. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,7 +40,8 @@ static void receive(struct pump *p, size_t head, size_t payload, size_t most)
 
 static void any_mix_of_messages_in_any_cut_arrives_whole_and_stays_whole_while_lent(void **state)
 {
-	static const uint32_t sizes[] = {0, 0, 1, 512, 4096, 4096, 16384, 32767, 32768, 65536, 262144, 1048576, 1500000};
+	static const uint32_t sizes[] = {0,     0,     1,     512,    4096,    4096,   16384,
+					 32767, 32768, 65536, 262144, 1048576, 1500000};
 	enum { MESSAGES = 300, LENT = 7 };
 
 	(void)state;
@@ -158,10 +160,10 @@ static void an_idle_connection_does_not_keep_a_large_buffer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(any_mix_of_messages_in_any_cut_arrives_whole_and_stays_whole_while_lent),
-		cmocka_unit_test(in_a_run_of_large_payloads_each_is_received_on_a_page_and_where_it_stays),
-		cmocka_unit_test(several_medium_payloads_share_a_buffer),
-		cmocka_unit_test(an_idle_connection_does_not_keep_a_large_buffer),
+	    cmocka_unit_test(any_mix_of_messages_in_any_cut_arrives_whole_and_stays_whole_while_lent),
+	    cmocka_unit_test(in_a_run_of_large_payloads_each_is_received_on_a_page_and_where_it_stays),
+	    cmocka_unit_test(several_medium_payloads_share_a_buffer),
+	    cmocka_unit_test(an_idle_connection_does_not_keep_a_large_buffer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

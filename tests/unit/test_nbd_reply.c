@@ -73,7 +73,8 @@ static void describe(size_t len, char *out, size_t cap)
 		assert_int_equal(rcur_be64(&c), 42);
 		uint32_t payload = rcur_be32(&c);
 		if (type == NBD_REPLY_TYPE_OFFSET_DATA) {
-			n += (size_t)snprintf(out + n, cap - n, "data %llu+%u ", (unsigned long long)rcur_be64(&c), payload - 8);
+			n += (size_t)snprintf(out + n, cap - n, "data %llu+%u ", (unsigned long long)rcur_be64(&c),
+					      payload - 8);
 			rcur_bytes(&c, payload - 8);
 		} else if (type == NBD_REPLY_TYPE_OFFSET_HOLE) {
 			assert_int_equal(payload, 12);
@@ -100,25 +101,26 @@ static void zeros_travel_as_holes_where_it_is_worth_while(void **state)
 		bool df;
 		const char *chunks;
 	} t[] = {
-		{"d4096", false, "data 1000+4096 "},
-		{"z4096", false, "hole 1000+4096 "},
-		{"z4095", false, "data 1000+4095 "},
-		{"z512", false, "data 1000+512 "},
-		{"d4096 z8192 d100", false, "data 1000+4096 hole 5096+8192 data 13288+100 "},
-		{"z8192 d4096 z8192", false, "hole 1000+8192 data 9192+4096 hole 13288+8192 "},
-		{"d4096 z1000 d4096", false, "data 1000+9192 "},
-		{"z1000 d4096 z1000", false, "data 1000+6096 "},
-		{"z2048 z2048", false, "hole 1000+4096 "},
-		{"d1 z2048 z2048 d1", false, "data 1000+1 hole 1001+4096 data 5097+1 "},
-		{"d4096 d4096", false, "data 1000+8192 "},
-		{"z200000", false, "hole 1000+200000 "},
-		{"d0 z4096 d0", false, "hole 1000+4096 "},
-		{"d1 d0", false, "data 1000+1 "},
-		{"d4096 z8192 d100", true, "data 1000+12388 "},
-		{"z8192", true, "hole 1000+8192 "},
-		{"d1 z4096 d1 z4096 d1 z4096 d1 z4096 d1 z4096", false,
-		 "data 1000+1 hole 1001+4096 data 5097+1 hole 5098+4096 data 9194+1 hole 9195+4096 data 13291+1 data 13292+8193 "},
-		{"", false, "none "},
+	    {"d4096", false, "data 1000+4096 "},
+	    {"z4096", false, "hole 1000+4096 "},
+	    {"z4095", false, "data 1000+4095 "},
+	    {"z512", false, "data 1000+512 "},
+	    {"d4096 z8192 d100", false, "data 1000+4096 hole 5096+8192 data 13288+100 "},
+	    {"z8192 d4096 z8192", false, "hole 1000+8192 data 9192+4096 hole 13288+8192 "},
+	    {"d4096 z1000 d4096", false, "data 1000+9192 "},
+	    {"z1000 d4096 z1000", false, "data 1000+6096 "},
+	    {"z2048 z2048", false, "hole 1000+4096 "},
+	    {"d1 z2048 z2048 d1", false, "data 1000+1 hole 1001+4096 data 5097+1 "},
+	    {"d4096 d4096", false, "data 1000+8192 "},
+	    {"z200000", false, "hole 1000+200000 "},
+	    {"d0 z4096 d0", false, "hole 1000+4096 "},
+	    {"d1 d0", false, "data 1000+1 "},
+	    {"d4096 z8192 d100", true, "data 1000+12388 "},
+	    {"z8192", true, "hole 1000+8192 "},
+	    {"d1 z4096 d1 z4096 d1 z4096 d1 z4096 d1 z4096", false,
+	     "data 1000+1 hole 1001+4096 data 5097+1 hole 5098+4096 data 9194+1 hole 9195+4096 data 13291+1 data "
+	     "13292+8193 "},
+	    {"", false, "none "},
 	};
 	char text[512];
 
@@ -194,23 +196,23 @@ static void errors_of_ours_become_errors_of_the_protocol(void **state)
 		int rc;
 		uint32_t error;
 	} t[] = {
-		{0, 0},
-		{-EPERM, NBD_EPERM},
-		{-EROFS, NBD_EPERM},
-		{-EACCES, NBD_EPERM},
-		{-EIO, NBD_EIO},
-		{-ENOMEM, NBD_ENOMEM},
-		{-EINVAL, NBD_EINVAL},
-		{-ENOSPC, NBD_ENOSPC},
-		{-EDQUOT, NBD_ENOSPC},
-		{-EFBIG, NBD_ENOSPC},
-		{-ESHUTDOWN, NBD_ESHUTDOWN},
-		{-MYFS_E_FENCED, NBD_ESHUTDOWN},
-		{-MYFS_E_UNREADABLE, NBD_EIO},
-		{-MYFS_E_QUORUM, NBD_EIO},
-		{-EOPNOTSUPP, NBD_EINVAL},
-		{-EOVERFLOW, NBD_EIO},
-		{-ETIMEDOUT, NBD_EIO},
+	    {0, 0},
+	    {-EPERM, NBD_EPERM},
+	    {-EROFS, NBD_EPERM},
+	    {-EACCES, NBD_EPERM},
+	    {-EIO, NBD_EIO},
+	    {-ENOMEM, NBD_ENOMEM},
+	    {-EINVAL, NBD_EINVAL},
+	    {-ENOSPC, NBD_ENOSPC},
+	    {-EDQUOT, NBD_ENOSPC},
+	    {-EFBIG, NBD_ENOSPC},
+	    {-ESHUTDOWN, NBD_ESHUTDOWN},
+	    {-MYFS_E_FENCED, NBD_ESHUTDOWN},
+	    {-MYFS_E_UNREADABLE, NBD_EIO},
+	    {-MYFS_E_QUORUM, NBD_EIO},
+	    {-EOPNOTSUPP, NBD_EINVAL},
+	    {-EOVERFLOW, NBD_EIO},
+	    {-ETIMEDOUT, NBD_EIO},
 	};
 	struct nbd_request r = {.cmd = NBD_CMD_WRITE_ZEROES};
 
@@ -227,25 +229,25 @@ static void transmission_flags_promise_only_what_is_there(void **state)
 
 	(void)state;
 	unsigned f = nbd_transmission_flags(&info, false);
-	assert_int_equal(f, NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE | NBD_FLAG_SEND_TRIM |
-				    NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO);
+	assert_int_equal(f, NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE |
+				NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO);
 	assert_true(nbd_transmission_flags(&info, true) & NBD_FLAG_SEND_DF);
 	info = (struct nbd_export_info){.read_only = true, .multi_conn = true, .rotational = true};
 	f = nbd_transmission_flags(&info, false);
-	assert_int_equal(f, NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE | NBD_FLAG_READ_ONLY |
-				    NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_ROTATIONAL);
+	assert_int_equal(f, NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE |
+				NBD_FLAG_READ_ONLY | NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_ROTATIONAL);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(zeros_travel_as_holes_where_it_is_worth_while),
-		cmocka_unit_test(a_simple_reply_carries_every_byte),
-		cmocka_unit_test(an_error_is_a_chunk_with_text_where_negotiated_and_a_number_elsewhere),
-		cmocka_unit_test(a_long_error_text_is_cut),
-		cmocka_unit_test(success_of_a_write_is_a_simple_reply_even_when_structured),
-		cmocka_unit_test(errors_of_ours_become_errors_of_the_protocol),
-		cmocka_unit_test(transmission_flags_promise_only_what_is_there),
+	    cmocka_unit_test(zeros_travel_as_holes_where_it_is_worth_while),
+	    cmocka_unit_test(a_simple_reply_carries_every_byte),
+	    cmocka_unit_test(an_error_is_a_chunk_with_text_where_negotiated_and_a_number_elsewhere),
+	    cmocka_unit_test(a_long_error_text_is_cut),
+	    cmocka_unit_test(success_of_a_write_is_a_simple_reply_even_when_structured),
+	    cmocka_unit_test(errors_of_ours_become_errors_of_the_protocol),
+	    cmocka_unit_test(transmission_flags_promise_only_what_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

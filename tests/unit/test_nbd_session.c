@@ -1,4 +1,5 @@
-/* test_nbd_session.c - transmission: requests, replies, bounds, and ends that clients and administrators bring about. */
+/* test_nbd_session.c - transmission: requests, replies, bounds, and ends that clients and administrators bring about.
+ */
 #include "nbd_fixture.h"
 
 static void pattern(uint8_t *p, size_t len, unsigned seed)
@@ -51,7 +52,8 @@ static void a_burst_of_writes_keeps_every_payload_until_its_provider_is_done_bod
 	for (unsigned i = 0; i < N; i++)
 		CHECK(simple(c, 5) == 0);
 	for (unsigned i = 0; i < N; i++)
-		CHECK(memcmp(script.image + i * LEN, out + i * (NBD_REQUEST_BYTES + LEN) + NBD_REQUEST_BYTES, LEN) == 0);
+		CHECK(memcmp(script.image + i * LEN, out + i * (NBD_REQUEST_BYTES + LEN) + NBD_REQUEST_BYTES, LEN) ==
+		      0);
 	stream_close(c);
 	server_end(s);
 }
@@ -510,11 +512,11 @@ static void one_host_gets_only_its_share_of_handshakes_body(void *arg) YIELDS
 	server_end(s);
 }
 
-#define ON_LOOP(name) \
-	static void name(void **state) \
-	{ \
-		(void)state; \
-		on_every_backend(name##_body); \
+#define ON_LOOP(name)                                                                                                  \
+	static void name(void **state)                                                                                 \
+	{                                                                                                              \
+		(void)state;                                                                                           \
+		on_every_backend(name##_body);                                                                         \
 	}
 
 ON_LOOP(writes_and_reads_of_any_size_carry_their_bytes)
@@ -540,25 +542,25 @@ ON_LOOP(one_host_gets_only_its_share_of_handshakes)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(writes_and_reads_of_any_size_carry_their_bytes),
-		cmocka_unit_test(a_burst_of_writes_keeps_every_payload_until_its_provider_is_done),
-		cmocka_unit_test(every_command_reaches_the_provider_with_its_flags),
-		cmocka_unit_test(refused_writes_leave_the_stream_in_step),
-		cmocka_unit_test(errors_of_the_provider_come_as_chunks_with_text),
-		cmocka_unit_test(structured_reads_tell_holes_and_df_does_not),
-		cmocka_unit_test(block_status_joins_neighbours_and_obeys_req_one),
-		cmocka_unit_test(block_status_answers_at_least_one_extent_and_not_more_than_fit),
-		cmocka_unit_test(beyond_the_bound_on_requests_the_socket_is_not_read),
-		cmocka_unit_test(beyond_the_bound_on_bytes_the_socket_is_not_read),
-		cmocka_unit_test(disconnect_waits_for_what_is_under_way),
-		cmocka_unit_test(a_client_that_vanishes_leaves_its_requests_to_finish),
-		cmocka_unit_test(bytes_that_make_no_sense_end_the_connection),
-		cmocka_unit_test(a_stop_answers_what_runs_refuses_what_comes_and_closes),
-		cmocka_unit_test(a_stop_does_not_wait_for_a_client_that_takes_no_replies_or_sends_half_a_write),
-		cmocka_unit_test(a_request_that_outlives_the_server_frees_what_it_holds),
-		cmocka_unit_test(sessions_are_told_with_what_they_did),
-		cmocka_unit_test(a_listener_serves_and_holds_strangers_back_at_its_limits),
-		cmocka_unit_test(one_host_gets_only_its_share_of_handshakes),
+	    cmocka_unit_test(writes_and_reads_of_any_size_carry_their_bytes),
+	    cmocka_unit_test(a_burst_of_writes_keeps_every_payload_until_its_provider_is_done),
+	    cmocka_unit_test(every_command_reaches_the_provider_with_its_flags),
+	    cmocka_unit_test(refused_writes_leave_the_stream_in_step),
+	    cmocka_unit_test(errors_of_the_provider_come_as_chunks_with_text),
+	    cmocka_unit_test(structured_reads_tell_holes_and_df_does_not),
+	    cmocka_unit_test(block_status_joins_neighbours_and_obeys_req_one),
+	    cmocka_unit_test(block_status_answers_at_least_one_extent_and_not_more_than_fit),
+	    cmocka_unit_test(beyond_the_bound_on_requests_the_socket_is_not_read),
+	    cmocka_unit_test(beyond_the_bound_on_bytes_the_socket_is_not_read),
+	    cmocka_unit_test(disconnect_waits_for_what_is_under_way),
+	    cmocka_unit_test(a_client_that_vanishes_leaves_its_requests_to_finish),
+	    cmocka_unit_test(bytes_that_make_no_sense_end_the_connection),
+	    cmocka_unit_test(a_stop_answers_what_runs_refuses_what_comes_and_closes),
+	    cmocka_unit_test(a_stop_does_not_wait_for_a_client_that_takes_no_replies_or_sends_half_a_write),
+	    cmocka_unit_test(a_request_that_outlives_the_server_frees_what_it_holds),
+	    cmocka_unit_test(sessions_are_told_with_what_they_did),
+	    cmocka_unit_test(a_listener_serves_and_holds_strangers_back_at_its_limits),
+	    cmocka_unit_test(one_host_gets_only_its_share_of_handshakes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
