@@ -20,11 +20,13 @@ struct engine {
 	uint64_t epoch, ver, n; /* of the view; last tx number */
 	struct loop *loop;
 	bool background;
+	uint64_t checkpoint_bytes;
 };
 
 static inline int engine_try_start(struct engine *g, struct err *e) YIELDS
 {
-	struct brick_options o = {.loop = g->loop, .boot = g->boot, .reserve_bytes = 1, .manual = !g->background};
+	struct brick_options o = {.loop = g->loop, .boot = g->boot, .reserve_bytes = 1, .manual = !g->background,
+				  .checkpoint_bytes = g->checkpoint_bytes};
 	int rc = brick_open(&g->cs.store, &o, &g->b, e);
 	if (rc == 0)
 		g->s = session_new(g->b, &g->gateway, 1, NULL);
