@@ -39,20 +39,16 @@ static int make_dirs(const struct invocation *in, const char *path)
 	}
 }
 
-/* A loopback TCP port for NBD: the usual one, or any when that is taken. */
-static void choose_nbd_address(char *out, size_t cap)
+/* NBD's own port for the user's one demo when it is free; any other for demos elsewhere (tests, quickstart), which may be many. */
+static void choose_nbd_address(const struct invocation *in, char *out, size_t cap)
 {
+	bool usual = !opt_given(in, "dir") && getenv("MYFS_DEMO_DIR") == NULL;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(DEMO_NBD_PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-		a.sin_port = 0;
-		(void)!bind(fd, (struct sockaddr *)&a, sizeof(a));
-		getsockname(fd, (struct sockaddr *)&a, &len);
-	}
+	usual = usual && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0;
 	close(fd);
-	snprintf(out, cap, "tcp:127.0.0.1:%u", ntohs(a.sin_port));
+	snprintf(out, cap, "tcp:127.0.0.1:%d", usual ? DEMO_NBD_PORT : 0);
 }
 
 static int write_registry(const struct invocation *in, const struct demo *d, int nodes)
@@ -71,7 +67,7 @@ static int write_registry(const struct invocation *in, const struct demo *d, int
 		snprintf(n.control, sizeof(n.control), "unix:%.400s/node%d/control.sock", d->dir, i);
 		rc = reg_node_put(r, &n, &e);
 	}
-	choose_nbd_address(nbd, sizeof(nbd));
+	choose_nbd_address(in, nbd, sizeof(nbd));
 	if (rc == 0)
 		rc = reg_cluster_set(r, "demo.nbd_address", nbd, &e);
 	if (rc == 0)

@@ -96,6 +96,25 @@ static int wait_ready(const struct invocation *in, const struct demo_member *m)
 	return report(in, "E-START-02", EXIT_SYSTEM, tail[0] ? tail : "it wrote no message", NULL, next, "%s of the demo did not start", m->name);
 }
 
+/* Remembers the TCP port the gateway got. */
+static int keep_nbd_address(const struct invocation *in, const char *registry)
+{
+	struct registry *r = NULL;
+	struct reg_gateway g;
+	struct err e = ERR_INIT;
+	char host[64], address[128];
+	unsigned port;
+	int rc = registry_open(registry, false, &r, &e);
+	if (rc == 0)
+		rc = reg_gateway_get(r, "gateway", &g, &e);
+	if (rc == 0 && sscanf(g.nbd_tcp_uri, "nbd://%63[^:]:%u/", host, &port) == 2) {
+		snprintf(address, sizeof(address), "tcp:%s:%u", host, port);
+		rc = reg_cluster_set(r, "demo.nbd_address", address, &e);
+	}
+	registry_close(r);
+	return rc == 0 ? 0 : registry_failed(in, &e, "the demo's registry cannot be used");
+}
+
 int demo_start_member(const struct invocation *in, const struct demo *d, const struct demo_member *m)
 {
 	if (proc_alive(m->pid) != 0)
@@ -111,7 +130,7 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 	char tcp[REG_PATH];
 	struct registry *r = NULL;
 	if (m->gateway) {
-		/* The port of the first start is kept, so that URIs people copied stay good. */
+		/* The port of the first start is kept, so that URIs people copied stay good. 0 = any. */
 		if (registry_open(registry, false, &r, &e) < 0)
 			return registry_failed(in, &e, "the demo's registry cannot be opened");
 		if (reg_cluster_get(r, "demo.nbd_address", tcp, sizeof(tcp), NULL) < 0)
@@ -122,5 +141,6 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 	int rc = proc_start(m->gateway ? blockd : brickd, m->log, m->pid, &e);
 	if (rc < 0)
 		return report(in, "E-START-02", EXIT_SYSTEM, e.text, NULL, NULL, "%s of the demo cannot be started", m->name);
-	return wait_ready(in, m);
+	rc = wait_ready(in, m);
+	return rc == 0 && m->gateway ? keep_nbd_address(in, registry) : rc;
 }
