@@ -1,7 +1,12 @@
 /* test_loop.c - iterations, timers, deferred work, offloading, signals. */
 #include "tests/unit/loop_fixture.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/base/prng.h"
@@ -479,6 +484,132 @@ static void signals_arrive_as_calls(void **state)
 	on_every_backend(signal_body);
 }
 
+/* ---- other worlds ---- */
+
+/* Time that passes only when the loop waits: what a simulator does. */
+struct virtual_world {
+	struct backend b;
+	uint64_t now_ns;
+	unsigned waits;
+	bool *freed;
+};
+
+static void virtual_wait(struct backend *b, uint64_t deadline_ns)
+{
+	struct virtual_world *v = CONTAINER_OF(b, struct virtual_world, b);
+
+	v->waits++;
+	CHECK(deadline_ns != UINT64_MAX); /* nothing would ever happen */
+	v->now_ns = max_u64(v->now_ns, deadline_ns);
+}
+
+static uint64_t virtual_now(struct backend *b)
+{
+	return CONTAINER_OF(b, struct virtual_world, b)->now_ns;
+}
+
+static void virtual_random(struct backend *b, void *dst, size_t len)
+{
+	(void)b;
+	memset(dst, 0x5a, len);
+}
+
+static void virtual_start(struct backend *b, struct io *io)
+{
+	(void)b;
+	io_end(io, io->kind == IO_WORK ? io->work(io->arg) : -EOPNOTSUPP);
+}
+
+static void virtual_free(struct backend *b)
+{
+	struct virtual_world *v = CONTAINER_OF(b, struct virtual_world, b);
+
+	*v->freed = true;
+	free(v);
+}
+
+static int64_t forty_two(void *arg)
+{
+	(void)arg;
+	return 42;
+}
+
+static void virtual_body(void *arg)
+{
+	uint8_t r;
+
+	(void)arg;
+	CHECK(loop_now_ns() == 1000);
+	fiber_sleep_until(3600 * NS_PER_S); /* an hour that takes no time */
+	CHECK(loop_now_ns() == 3600 * NS_PER_S && loop_precise_ns() == loop_now_ns());
+	CHECK(fiber_park_until(7200 * NS_PER_S) == -ETIMEDOUT && loop_now_ns() == 7200 * NS_PER_S);
+	CHECK(loop_offload(forty_two, NULL) == 42);
+	loop_random(&r, 1);
+	CHECK(r == 0x5a);
+	note('v');
+}
+
+static void a_backend_of_virtual_time_drives_the_loop(void **state)
+{
+	struct virtual_world *v = calloc(1, sizeof(*v));
+	struct loop *l;
+	bool freed = false;
+
+	(void)state;
+	*v = (struct virtual_world){
+	    .b = {.name = "sim", .start = virtual_start, .wait = virtual_wait, .now_ns = virtual_now, .wall_ns = virtual_now,
+	        .random = virtual_random, .free = virtual_free},
+	    .now_ns = 1000,
+	    .freed = &freed,
+	};
+	assert_int_equal(loop_new_with_backend(&v->b, NULL, &l, NULL), 0);
+	assert_string_equal(loop_backend_name(l), "sim");
+	assert_int_equal(loop_run_fiber(l, "v", virtual_body, NULL), 0);
+	trace_is("v");
+	assert_true(v->waits < 10);
+	loop_free(l);
+	assert_true(freed);
+}
+
+/* In a child: refuses io_uring_setup from now on, as container runtimes do. */
+static int child_without_io_uring(void)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {.len = ARRAY_LEN(code), .filter = code};
+	struct loop *l;
+	struct err e = ERR_INIT;
+
+	unsetenv("MYFS_LOOP");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		return 1;
+	if (loop_new(&(struct loop_options){.backend = LOOP_URING}, &l, &e) != -EPERM || !strstr(e.text, "io_uring"))
+		return 2;
+	if (loop_new(NULL, &l, NULL) < 0 || strcmp(loop_backend_name(l), "epoll") != 0)
+		return 3;
+	if (loop_run_fiber(l, "n", note_arg, "n") < 0 || strcmp(trace, "n") != 0)
+		return 4;
+	loop_free(l);
+	return 0;
+}
+
+static void where_io_uring_is_forbidden_epoll_takes_over(void **state)
+{
+	int status = 0;
+
+	(void)state;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(child_without_io_uring());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -496,6 +627,8 @@ int main(void)
 	    cmocka_unit_test(a_loop_may_be_freed_with_operations_under_way),
 	    cmocka_unit_test(more_operations_than_the_queue_holds_all_end),
 	    cmocka_unit_test(signals_arrive_as_calls),
+	    cmocka_unit_test(a_backend_of_virtual_time_drives_the_loop),
+	    cmocka_unit_test(where_io_uring_is_forbidden_epoll_takes_over),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

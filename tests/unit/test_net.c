@@ -2,6 +2,7 @@
 #include "tests/unit/loop_fixture.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -636,6 +637,38 @@ static void hundreds_of_connections_are_served_at_once(void **state)
 	on_every_backend(many_body);
 }
 
+static void no_descriptors_body(void *arg)
+{
+	struct address at = unix_at("s");
+	struct listener *l;
+	struct stream *s[2];
+	struct rlimit before, low;
+	int spare[64], n = 0;
+
+	(void)arg;
+	CHECK(net_listen(net_kernel(), &at, &l, NULL) == 0);
+	CHECK(net_connect(net_kernel(), &at, UINT64_MAX, &s[0], NULL) == 0);
+	CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+	low = (struct rlimit){.rlim_cur = 64, .rlim_max = before.rlim_max};
+	CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+	while (n < 64 && (spare[n] = dup(0)) >= 0)
+		n++;
+	CHECK(listener_accept(l, &s[1]) == -EMFILE); /* an error, and not one a caller can spin on */
+	CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+	while (n > 0)
+		close(spare[--n]);
+	CHECK(listener_accept(l, &s[1]) == 0); /* the peer is still there */
+	stream_close(s[0]);
+	stream_close(s[1]);
+	listener_close(l);
+}
+
+static void running_out_of_descriptors_loses_no_peer(void **state)
+{
+	(void)state;
+	on_every_backend(no_descriptors_body);
+}
+
 static int directory_make(void **state)
 {
 	(void)state;
@@ -672,6 +705,7 @@ int main(void)
 	    cmocka_unit_test(a_connected_socket_can_be_taken_over),
 	    cmocka_unit_test(a_listening_socket_can_be_taken_over),
 	    cmocka_unit_test(hundreds_of_connections_are_served_at_once),
+	    cmocka_unit_test(running_out_of_descriptors_loses_no_peer),
 	};
 	return cmocka_run_group_tests(tests, directory_make, directory_remove);
 }
