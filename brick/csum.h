@@ -1,22 +1,23 @@
 /* csum.h - the checksums of one fragment: 8 bytes per row, the whole array in memory, written back by pages.
  *
- *   | crc32c of the row, LE32 | flags, LE32: bit 0 present, bit 1 known bad |      an entry of zeros = the row is a hole
+ *   | crc32c of the row, LE32 | flags, LE32: bit 0 present, bit 1 known bad |      an entry of zeros = the row is a
+ * hole
  *
- * Pure memory plus load and save on a file. Invariant: S1 an entry that differs from the file belongs to a page marked dirty, except entries
- * that csum_assume_zeros set (they say what an absent entry means anyway). */
+ * Pure memory plus load and save on a file. Invariant: S1 an entry that differs from the file belongs to a page marked
+ * dirty, except entries that csum_assume_zeros set (they say what an absent entry means anyway). */
 #ifndef MYFS_BRICK_CSUM_H
 #define MYFS_BRICK_CSUM_H
 
 #include "core/loop/store.h"
 
 #define CSUM_ENTRY_BYTES 8u
-#define CSUM_PAGE_ROWS (MYFS_BLOCK / CSUM_ENTRY_BYTES)
-#define CSUM_PAGES_MAX 64u
+#define CSUM_PAGE_ROWS   (MYFS_BLOCK / CSUM_ENTRY_BYTES)
+#define CSUM_PAGES_MAX   64u
 
 struct csum {
 	uint32_t rows, pages;
 	uint64_t dirty; /* bit per page */
-	uint8_t *v;	/* owned, pages * 4096 bytes, exactly as in the file */
+	uint8_t *v;     /* owned, pages * 4096 bytes, exactly as in the file */
 };
 
 /* 0 or -ENOMEM. rows at most CSUM_PAGES_MAX * CSUM_PAGE_ROWS. */

@@ -1,5 +1,5 @@
-/* inspect.h - what a brick directory or an object on it says, in words, as JSON for `myfs brick inspect`. Everything in it can be checked by
- * hand with ls and getfattr. */
+/* inspect.h - what a brick directory or an object on it says, in words, as JSON for `myfs brick inspect`. Everything in
+ * it can be checked by hand with ls and getfattr. */
 #ifndef MYFS_BRICK_INSPECT_H
 #define MYFS_BRICK_INSPECT_H
 

@@ -1,4 +1,5 @@
-/* node_control.h - the control methods of myfs-brickd: status, reload, shutdown, brick.create, brick.inspect. README.md lists them. */
+/* node_control.h - the control methods of myfs-brickd: status, reload, shutdown, brick.create, brick.inspect. README.md
+ * lists them. */
 #ifndef MYFS_BRICK_NODE_CONTROL_H
 #define MYFS_BRICK_NODE_CONTROL_H
 

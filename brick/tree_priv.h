@@ -1,23 +1,23 @@
-/* tree_priv.h - the insides of struct tree, grouped by the file that owns them. Only tree*.c, object.c, frag*.c, shards.c, landfill.c and ns*.c
- * look in here. */
+/* tree_priv.h - the insides of struct tree, grouped by the file that owns them. Only tree*.c, object.c, frag*.c,
+ * shards.c, landfill.c and ns*.c look in here. */
 #ifndef MYFS_BRICK_TREE_PRIV_H
 #define MYFS_BRICK_TREE_PRIV_H
 
 #include "brick/tree.h"
 #include "core/loop/fiber.h"
 
-#define TREE_HANDLES ".glusterfs"
-#define TREE_CSUMS ".glusterfs/myfs/csum"
+#define TREE_HANDLES       ".glusterfs"
+#define TREE_CSUMS         ".glusterfs/myfs/csum"
 #define TREE_IDENTITY_PATH ".glusterfs/myfs/identity"
-#define TREE_FORMAT_PATH ".glusterfs/myfs/format"
-#define TREE_LOCK_PATH ".glusterfs/myfs/lock"
-#define TREE_INDEX_DIR ".glusterfs/indices/xattrop"
-#define TREE_LANDFILL ".glusterfs/landfill"
-#define TREE_SHARD_DIR ".shard"
-#define TREE_TRUSTED "trusted."
-#define TREE_USER "user."
-#define TREE_BUCKETS 256u
-#define TREE_SHARDS_MAX (16u * 1024 * 1024) /* of one domain: 1 PiB of 64 MiB shards */
+#define TREE_FORMAT_PATH   ".glusterfs/myfs/format"
+#define TREE_LOCK_PATH     ".glusterfs/myfs/lock"
+#define TREE_INDEX_DIR     ".glusterfs/indices/xattrop"
+#define TREE_LANDFILL      ".glusterfs/landfill"
+#define TREE_SHARD_DIR     ".shard"
+#define TREE_TRUSTED       "trusted."
+#define TREE_USER          "user."
+#define TREE_BUCKETS       256u
+#define TREE_SHARDS_MAX    (16u * 1024 * 1024) /* of one domain: 1 PiB of 64 MiB shards */
 
 struct tree {
 	/* tree.c */
@@ -38,7 +38,10 @@ struct tree {
 	bool landfill_work, landfill_running, closing;
 };
 
-static inline unsigned tree_bucket(const struct gfid *g, uint32_t shard) { return (g->b[15] + g->b[3] + shard) % TREE_BUCKETS; }
+static inline unsigned tree_bucket(const struct gfid *g, uint32_t shard)
+{
+	return (g->b[15] + g->b[3] + shard) % TREE_BUCKETS;
+}
 
 /* ---- tree.c ---- */
 /* "<base>/aa/bb/<gfid>", a tree of directories fanned out by the first two bytes. */
@@ -54,10 +57,13 @@ int tree_join(const char *dir, const char *name, char out[TREE_PATH]);
 /* ---- object.c: a file known by its gfid ---- */
 /* gfid xattr of the object at path. 0, -ENOENT no such name, -ENODATA there is something without a gfid. */
 int object_gfid_at(struct tree *t, const char *path, struct gfid *ret) YIELDS;
-/* Makes the file's handle with its first xattrs, or completes what a crash left of that. Not synced. -EEXIST when a directory has the gfid. */
+/* Makes the file's handle with its first xattrs, or completes what a crash left of that. Not synced. -EEXIST when a
+ * directory has the gfid. */
 int object_make_handle(struct tree *t, const struct gfid *g) YIELDS;
-/* Links the handle to parent/name with its gfid2path xattr; fine when it is there already. -EEXIST when another object has the name. Not synced. */
-int object_link_name(struct tree *t, const struct gfid *g, const struct gfid *parent, const char *parent_path, const char *name) YIELDS;
+/* Links the handle to parent/name with its gfid2path xattr; fine when it is there already. -EEXIST when another object
+ * has the name. Not synced. */
+int object_link_name(struct tree *t, const struct gfid *g, const struct gfid *parent, const char *parent_path,
+		     const char *name) YIELDS;
 
 /* ---- shards.c ---- */
 void shards_init(struct tree *t);

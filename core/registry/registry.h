@@ -1,8 +1,8 @@
 /* registry.h - the shared truth about what should exist: nodes, bricks, volumes, gateways, LUNs, history.
  *
- * Desired state is written here in one transaction; daemons reconcile towards it and write back what they observe. The backend is SQLite
- * (WAL, one file); an etcd backend can join behind the same functions. Calls are synchronous and short: they are for
- * control paths only. Text fields are NUL-terminated; names are [a-z0-9][a-z0-9._-]{0,62}.
+ * Desired state is written here in one transaction; daemons reconcile towards it and write back what they observe. The
+ * backend is SQLite (WAL, one file); an etcd backend can join behind the same functions. Calls are synchronous and
+ * short: they are for control paths only. Text fields are NUL-terminated; names are [a-z0-9][a-z0-9._-]{0,62}.
  *
  * A registry file that is damaged or of a newer format is refused with a clear error and never overwritten. */
 #ifndef MYFS_REGISTRY_H
@@ -12,8 +12,8 @@
 #include "core/base/err.h"
 #include "core/base/gfid.h"
 
-#define REG_NAME 64
-#define REG_PATH 512
+#define REG_NAME   64
+#define REG_PATH   512
 #define REG_FORMAT 1
 
 struct registry;
@@ -23,30 +23,31 @@ bool reg_name_valid(const char *text);
 
 struct reg_node {
 	char name[REG_NAME];
-	char address[REG_PATH];  /* where its brickd listens for bricks: "unix:/..", "tcp:host:port" */
-	char control[REG_PATH];  /* control socket of its brickd: "unix:/.." */
+	char address[REG_PATH]; /* where its brickd listens for bricks: "unix:/..", "tcp:host:port" */
+	char control[REG_PATH]; /* control socket of its brickd: "unix:/.." */
 };
 struct reg_gateway {
-	char name[REG_NAME];     /* node name it runs on */
-	struct gfid uuid;        /* stable identity: owner in promises */
+	char name[REG_NAME]; /* node name it runs on */
+	struct gfid uuid;    /* stable identity: owner in promises */
 	char control[REG_PATH];
-	char nbd_uri[REG_PATH];  /* prefix clients use: "nbd+unix:///%s?socket=/.." or "nbd://host:port/%s", %s = export name */
+	char nbd_uri[REG_PATH]; /* prefix clients use: "nbd+unix:///%s?socket=/.." or "nbd://host:port/%s", %s = export
+				   name */
 	char nbd_tcp_uri[REG_PATH]; /* the TCP form, empty when it does not listen on TCP */
 };
 struct reg_volume {
 	char name[REG_NAME];
 	struct gfid uuid;
-	uint32_t k, r;           /* EC K+R; replica n is 1+(n-1) */
-	uint32_t chunk_bytes;    /* default 16384 */
+	uint32_t k, r;        /* EC K+R; replica n is 1+(n-1) */
+	uint32_t chunk_bytes; /* default 16384 */
 	uint32_t sets;
-	uint32_t started;        /* desired: 1 = serve */
-	uint64_t created_ns;     /* CLOCK_REALTIME */
+	uint32_t started;    /* desired: 1 = serve */
+	uint64_t created_ns; /* CLOCK_REALTIME */
 };
 struct reg_brick {
 	struct gfid uuid;
 	char volume[REG_NAME];
 	char node[REG_NAME];
-	char path[REG_PATH];     /* absolute directory on the node */
+	char path[REG_PATH]; /* absolute directory on the node */
 	uint32_t set_index, brick_index;
 };
 enum reg_lun_state { REG_LUN_CREATING = 0, REG_LUN_READY = 1, REG_LUN_TRASH = 2, REG_LUN_PURGING = 3 };
@@ -55,9 +56,9 @@ struct reg_lun {
 	char name[REG_NAME];
 	struct gfid gfid;
 	uint64_t size_bytes;
-	uint32_t block_size;     /* advertised: 512 or 4096 */
-	uint32_t state;          /* enum reg_lun_state */
-	char owner[REG_NAME];    /* gateway that serves it; empty = none yet */
+	uint32_t block_size;  /* advertised: 512 or 4096 */
+	uint32_t state;       /* enum reg_lun_state */
+	char owner[REG_NAME]; /* gateway that serves it; empty = none yet */
 	uint64_t created_ns, deleted_ns;
 };
 
@@ -72,9 +73,10 @@ int registry_begin(struct registry *r, struct err *e);
 int registry_commit(struct registry *r, struct err *e);
 void registry_rollback(struct registry *r);
 
-/* put: insert or replace by key; -EINVAL bad field, -EEXIST another row has its unique fields (a brick's place, a live LUN's name), -ENOENT
- * when it names a volume or node that is not there. get: -ENOENT when absent. delete: absent is success, -EBUSY when others refer to
- * it. list: *ret owned array (free()), NULL when empty. Inside registry_begin/commit references are checked at commit. */
+/* put: insert or replace by key; -EINVAL bad field, -EEXIST another row has its unique fields (a brick's place, a live
+ * LUN's name), -ENOENT when it names a volume or node that is not there. get: -ENOENT when absent. delete: absent is
+ * success, -EBUSY when others refer to it. list: *ret owned array (free()), NULL when empty. Inside
+ * registry_begin/commit references are checked at commit. */
 int reg_cluster_get(struct registry *r, const char *key, char *ret, size_t cap, struct err *e);
 int reg_cluster_set(struct registry *r, const char *key, const char *value, struct err *e);
 
@@ -94,9 +96,10 @@ int reg_volume_list(struct registry *r, struct reg_volume **ret, size_t *ret_n, 
 int reg_brick_put(struct registry *r, const struct reg_brick *b, struct err *e);
 int reg_brick_delete(struct registry *r, const struct gfid *uuid, struct err *e);
 /* volume and/or node may be NULL = any; ordered by volume, set, index. */
-int reg_brick_list(struct registry *r, const char *volume, const char *node, struct reg_brick **ret, size_t *ret_n, struct err *e);
+int reg_brick_list(struct registry *r, const char *volume, const char *node, struct reg_brick **ret, size_t *ret_n,
+		   struct err *e);
 
-int reg_lun_put(struct registry *r, const struct reg_lun *l, struct err *e);      /* key: gfid */
+int reg_lun_put(struct registry *r, const struct reg_lun *l, struct err *e); /* key: gfid */
 /* By name; among LUNs that are not in the trash or being purged. */
 int reg_lun_get(struct registry *r, const char *volume, const char *name, struct reg_lun *ret, struct err *e);
 int reg_lun_get_gfid(struct registry *r, const struct gfid *gfid, struct reg_lun *ret, struct err *e);
