@@ -133,7 +133,7 @@ int ec_call_sync(struct ec_domain *d, uint32_t b, struct rpc_call *call) YIELDS
 
 /* ---- bricks that come back ---- */
 
-static int fence_again(struct ec_domain *d, uint32_t b) YIELDS
+static int fence_again(struct ec_domain *d, uint32_t b, bool *ret_has_view) YIELDS
 {
 	struct bp_fence_item item = {.epoch = d->epoch};
 	struct bp_fence_args args = {.items = {.items_len = 1, .items_val = &item}};
@@ -148,8 +148,29 @@ static int fence_again(struct ec_domain *d, uint32_t b) YIELDS
 		rc = -MYFS_E_PROTO;
 	if (!rc && res.items.items_val[0].status)
 		rc = -(int)res.items.items_val[0].status;
+	if (!rc)
+		*ret_has_view = res.items.items_val[0].has_view;
 	xdr_free((xdrproc_t)xdr_bp_fence_res, &res);
 	rpc_call_release(&call);
+	return rc;
+}
+
+/* A brick without a view was emptied, or was never here. Before it gets one, and looks like any other that was away, the members
+ * write down that it lacks everything. */
+static int miss_everything(struct ec_domain *d, uint32_t b, uint64_t epoch) YIELDS
+{
+	struct ec_missed all;
+	struct ec_view same = d->view;
+
+	if (d->state != EC_SERVING || d->epoch != epoch)
+		return -EAGAIN;
+	ec_missed_init(&all);
+	int rc = ec_heal_miss_all(d, b, &all);
+	if (!rc)
+		rc = ec_missed_add_all(&d->missed, &all);
+	if (!rc && ec_missed_pairs(&all))
+		rc = ec_view_write(d, &same, d->live, &all);
+	ec_missed_release(&all);
 	return rc;
 }
 
@@ -159,8 +180,11 @@ int ec_domain_admit_brick(struct ec_domain *d, uint32_t b) YIELDS
 
 	fmutex_lock(&d->view_lock);
 	int rc = -MYFS_E_GONE;
+	bool has_view = true;
 	if (d->state == EC_SERVING && !mask_has(d->view.insync, b))
-		rc = fence_again(d, b);
+		rc = fence_again(d, b, &has_view);
+	if (!rc && !has_view)
+		rc = miss_everything(d, b, epoch);
 	if (!rc)
 		rc = ec_view_tell(d, b);
 	fmutex_unlock(&d->view_lock);
@@ -238,6 +262,8 @@ static void keep_stalled(struct ec_domain *d) YIELDS
 	} else if (rc) {
 		d->last_error = e;
 		keeper_wait(d, RETRY_MIN_NS);
+	} else {
+		ec_heal_kick(d); /* it fenced stale bricks too */
 	}
 }
 

@@ -155,6 +155,7 @@ struct ec_domain {
 	struct gfid gfid;
 	uint64_t key;
 	enum ec_state state;
+	uint32_t cut_turn;            /* cut.c: spreads the reads of parity */
 	struct waitq wq;              /* woken by every change of state, view, live, floor and credit */
 	uint64_t epoch;
 	struct ec_view view;          /* newest one that is on W bricks */
@@ -342,6 +343,10 @@ void ec_heal_free(struct ec_domain *d);
 void ec_heal_kick(struct ec_domain *d);
 /* Brick b (in d->healing or not) is gone or misbehaved: its bit in d->healing is clear already. Does not park. */
 void ec_heal_brick_lost(struct ec_domain *d, uint32_t b);
+/* These bricks leave the view now: every tx below `floor` is decided, durable on them, and will not be taken back. */
+void ec_heal_left(struct ec_domain *d, uint32_t bricks, bp_tx floor);
+/* Brick b has no view although the domain exists: it was emptied, or never saw it. Adds every region of every shard known. 0 or -ENOMEM. */
+int ec_heal_miss_all(const struct ec_domain *d, uint32_t b, struct ec_missed *into);
 /* Ends healing and waits for its fibers; state is EC_CLOSING. */
 void ec_heal_stop(struct ec_domain *d) YIELDS;
 /* In-sync bricks plus those of d->healing that are healed in this region: who takes part in writes there. */

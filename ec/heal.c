@@ -20,6 +20,7 @@
  * behind the join view: no later drop of the brick can be undone by it. HL4 before the join the floor passes every tx
  * older than the REJOIN: a takeover then never takes the brick for one that lacks a tx it was healed past. */
 #include "ec/heal.h"
+#include "core/base/bitmap.h"
 #include "core/base/crc32c.h"
 
 #define RETRY_NS      (2 * NS_PER_S) /* after a region could not be rebuilt */
@@ -75,6 +76,22 @@ void ec_heal_brick_lost(struct ec_domain *d, uint32_t b)
 	ec_missed_clear_brick(&h->todo, b);
 	waitq_wake_all(&h->wq);
 	waitq_wake_all(&d->set->heal_rate.changed);
+}
+
+void ec_heal_left(struct ec_domain *d, uint32_t bricks, bp_tx floor)
+{
+	for (; bricks; bricks &= bricks - 1)
+		d->heal->bricks[__builtin_ctz(bricks)].left = floor;
+}
+
+int ec_heal_miss_all(const struct ec_domain *d, uint32_t b, struct ec_missed *into)
+{
+	int rc = 0;
+
+	for (size_t s = bitmap_next(d->shards, d->shards_bits, 0); s < d->shards_bits && !rc;
+	     s = bitmap_next(d->shards, d->shards_bits, s + 1))
+		rc = ec_missed_add(into, (uint32_t)s, b, UINT64_MAX);
+	return rc;
 }
 
 /* A region's worth of fragment. */
@@ -333,12 +350,12 @@ static void heal_shard(struct ec_heal *h, uint32_t shard) YIELDS
 
 /* ---- beginning and end of one brick ---- */
 
-/* REJOIN; then todo and the bit in d->healing come into being together. */
+/* REJOIN; then todo and the bit in d->healing come into being together. The floor sent is one that was known while the brick
+ * was a member: of what came later a rollback may have taken something back that it still has as committed. */
 static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
 {
 	struct ec_domain *d = h->d;
-	struct bp_rejoin_args args = {0}; /* floor 0: no more than what the brick itself knows to be below it, a
-					     rollback may have undone the rest */
+	struct bp_rejoin_args args = {.floor = h->bricks[b].left};
 	struct bp_missed_res res = {0};
 	uint64_t epoch = d->epoch, link = d->link[b];
 	struct rpc_call call;
@@ -367,7 +384,8 @@ static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
 			ec_domain_suspect(d, b, rc);
 		goto out;
 	}
-	h->bricks[b] = (struct heal_brick){.floor_n = d->next_n};
+	h->bricks[b].floor_n = d->next_n;
+	h->bricks[b].no_space = false;
 	d->healing |= MASK(b);
 	ec_domain_changed(d);
 out:

@@ -7,6 +7,7 @@
 #define HEAL_WORKERS 4u /* regions rebuilt at once */
 
 struct heal_brick {
+	bp_tx left;       /* the floor when it left the view under this owner; zero: unknown */
 	uint64_t floor_n; /* it may join once the floor is here: every tx that it does not hold is below (HL4) */
 	bool no_space;    /* its last attempt ended for want of room */
 };

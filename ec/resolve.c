@@ -39,10 +39,12 @@ int ec_resolve_who(const struct ec_geometry *g, const struct ec_view *v, const s
 		if (!facts[b].replied)
 			continue;
 		m.replied |= UINT32_C(1) << b;
-		if (mask_has(v->insync, b) && gfid_eq(&facts[b].boot, &v->boot[b]))
+		if (!mask_has(v->insync, b) || !facts[b].has_view)
+			continue; /* H14: without a view it was emptied since, whatever the newest view says */
+		m.fenced |= UINT32_C(1) << b;
+		if (gfid_eq(&facts[b].boot, &v->boot[b]))
 			m.firm |= UINT32_C(1) << b;
 	}
-	m.fenced = m.replied & v->insync;
 	*ret = m;
 	if (mask_count(m.fenced) < g->k)
 		return err_set(e, -MYFS_E_QUORUM, "%u of the %u in-sync bricks answered, %u needed to read every byte",

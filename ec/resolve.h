@@ -46,7 +46,7 @@ int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *fac
 
 struct ec_resolve_members {
 	uint32_t replied; /* mask */
-	uint32_t fenced;  /* FI = replied & V.insync */
+	uint32_t fenced;  /* FI = replied & V.insync, with a view of their own */
 	uint32_t firm;    /* subset of FI */
 	uint32_t use;     /* the next in-sync set */
 	bool rollback;

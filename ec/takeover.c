@@ -363,6 +363,26 @@ static int seed(struct takeover *t) YIELDS
 	return write_view(t, &v, BP_VIEW_READY, NULL);
 }
 
+/* Bricks that answered without a view were emptied, or were never here: the view they get now must not make them look complete. What
+ * the undecided transactions will add to the shards is not listed by any brick yet. */
+static int miss_unseeded(struct takeover *t) YIELDS
+{
+	struct ec_domain *d = t->d;
+	uint32_t empty = 0;
+
+	for (uint32_t m = t->fenced & ~t->members.use; m; m &= m - 1)
+		if (!t->facts[__builtin_ctz(m)].has_view)
+			empty |= MASK(__builtin_ctz(m));
+	int rc = empty ? ask_shards(t, t->members.use & d->live) : 0;
+	for (uint32_t m = empty; m && !rc; m &= m - 1) {
+		uint32_t b = (uint32_t)__builtin_ctz(m);
+		rc = ec_heal_miss_all(d, b, &t->missed);
+		for (uint32_t i = 0; i < t->resolution.n && !rc; i++)
+			rc = ec_missed_add(&t->missed, t->resolution.v[i].shard, b, UINT64_MAX);
+	}
+	return rc;
+}
+
 static int resolve(struct takeover *t, const struct ec_view *found) YIELDS
 {
 	struct ec_domain *d = t->d;
@@ -371,6 +391,9 @@ static int resolve(struct takeover *t, const struct ec_view *found) YIELDS
 
 	if (!rc)
 		rc = ec_resolve_decide(geo_of(d), &t->members, t->facts, &t->resolution, &t->missed, t->e);
+	if (rc)
+		return rc;
+	rc = miss_unseeded(t);
 	if (rc)
 		return rc;
 	for (uint32_t m = t->members.use; m; m &= m - 1)
@@ -383,7 +406,10 @@ static int resolve(struct takeover *t, const struct ec_view *found) YIELDS
 	if (rc)
 		return rc;
 	boots_now(t, &v);
-	return write_view(t, &v, BP_VIEW_READY, NULL);
+	rc = write_view(t, &v, BP_VIEW_READY, NULL);
+	if (!rc)
+		ec_heal_left(d, found->insync & ~t->members.use, t->resolution.floor);
+	return rc;
 }
 
 static void post_floor(struct ec_domain *d)

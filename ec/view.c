@@ -129,6 +129,7 @@ int ec_view_drop(struct ec_domain *d, uint32_t bricks) YIELDS
 	rc = missed_of_ring(d, bricks, &missed);
 	if (rc)
 		goto out;
+	ec_heal_left(d, bricks, (bp_tx){.epoch = d->epoch, .n = d->stable_n}); /* what V2 counts from */
 	struct ec_view nv = d->view;
 	nv.insync &= ~bricks;
 	rc = ec_view_write(d, &nv, d->live, &missed);
