@@ -166,6 +166,7 @@ int view_request(struct brick *b, struct session *s, const struct bp_view_args *
 	if (d->has_view && !same && (v.epoch < d->view.epoch || (v.epoch == d->view.epoch && v.ver < d->view.ver)))
 		return -MYFS_E_VIEW;
 	if (!same) {
+		v.floor = d->floor;
 		rc = log_view(b, &d->gfid, &v, a->missed.missed_val, a->missed.missed_len, NULL);
 		if (rc < 0)
 			return rc;

@@ -96,6 +96,7 @@ void record_put_view(struct wcur *c, const struct gfid *domain, const struct rec
 	wcur_le32(c, v->layout_gen);
 	wcur_le32(c, v->nboot);
 	wcur_le32(c, n_missed);
+	record_put_tx(c, v->floor);
 	for (uint32_t i = 0; i < v->nboot; i++)
 		put_gfid(c, &v->boot[i]);
 }
@@ -261,6 +262,7 @@ static bool parse_view(struct rcur *c, struct record *r)
 	v->layout_gen = rcur_le32(c);
 	v->nboot = rcur_le32(c);
 	uint32_t n = rcur_le32(c);
+	v->floor = get_tx(c);
 	if (c->bad || v->nboot > BP_MAX_BRICKS || (v->state != BP_VIEW_RESOLVING && v->state != BP_VIEW_READY))
 		return false;
 	for (uint32_t i = 0; i < v->nboot; i++)

@@ -61,6 +61,7 @@ struct rec_prep {
 struct rec_view_head {
 	uint64_t epoch, ver;
 	uint32_t state, insync, layout_gen, nboot;
+	struct txid floor; /* the domain's when it was stored: a later owner must not take what was trimmed or healed past for lacking */
 	struct gfid boot[BP_MAX_BRICKS];
 };
 struct rec_missed {
@@ -124,7 +125,7 @@ void record_put_done(struct wcur *c, uint64_t round);
 void record_put_heal(struct wcur *c, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows);
 #define RECORD_PREP_BODY(ncrc) (88u + 4u * (ncrc))
 #define RECORD_LIST_BODY(n) (20u + 16u * (n))
-#define RECORD_VIEW_BODY(nboot, n) (52u + 16u * (nboot) + 16u * (n))
+#define RECORD_VIEW_BODY(nboot, n) (68u + 16u * (nboot) + 16u * (n))
 #define RECORD_FOLD_BODY(n) (52u + 24u * (n))
 
 /* Looks at p[0, avail), which should hold the record of position lsn. prev: the crc of the record before, NULL when unknown (start of

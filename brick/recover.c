@@ -183,6 +183,7 @@ static int on_promise(struct replay *p, const struct record *r)
 
 static int on_view(struct replay *p, struct domain *d, struct record *r)
 {
+	domain_raise_floor(d, r->view.floor);
 	if (r->lsn >= p->state_lsn)
 		domain_apply_view(p->b, d, &r->view);
 	else if (r->view.state == BP_VIEW_READY)
