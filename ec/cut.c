@@ -11,6 +11,7 @@ struct cut {
 	struct ec_domain *d;
 	uint32_t shard, row, nrows;
 	uint32_t start, region;
+	uint32_t turn;              /* whose parity is asked first */
 	uint32_t want;
 	uint32_t avoid;             /* chunk numbers that are no source */
 	uint32_t have;              /* chunk numbers read well; legs[brick] holds them */
@@ -33,6 +34,19 @@ static uint32_t sources_now(const struct cut *c)
 	return m & ~c->avoid;
 }
 
+/* Fills `need` up to K: data chunks first (less to compute), then parity chunks in turn, so that rot in any of them is met sooner
+ * or later. */
+static uint32_t add_sources(const struct cut *c, uint32_t need, uint32_t can)
+{
+	const struct ec_geometry *g = geo_of(c->d);
+
+	for (uint32_t j = 0; j < g->k && mask_count(need) < g->k; j++)
+		need |= can & MASK(j);
+	for (uint32_t i = 0; i < g->r && mask_count(need) < g->k; i++)
+		need |= can & MASK(g->k + (c->turn + i) % g->r);
+	return need;
+}
+
 /* Which chunks to read more. 0 = have enough. *ret_rc when it cannot be done. */
 static uint32_t plan(const struct cut *c, int *ret_rc)
 {
@@ -45,10 +59,7 @@ static uint32_t plan(const struct cut *c, int *ret_rc)
 		*ret_rc = mask_count(ec_insync_live(c->d)) < k ? -EAGAIN : -MYFS_E_UNREADABLE;
 		return 0;
 	}
-	uint32_t need = (c->want & can) | c->have;
-	for (uint32_t m = can & ~need; m && mask_count(need) < k; m &= m - 1)
-		need |= MASK(__builtin_ctz(m)); /* lowest first: data before parity, less to compute */
-	return need & ~c->have;
+	return add_sources(c, (c->want & can) | c->have, can) & ~c->have;
 }
 
 static void read_round(struct cut *c, uint32_t chunks) YIELDS
@@ -152,6 +163,7 @@ int ec_cut_read(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrow
 	assert(row / g->region_rows == (row + nrows - 1) / g->region_rows); /* one rotation */
 	c.region = row / g->region_rows;
 	c.start = ec_rotation_start(g, &d->gfid, shard);
+	c.turn = (d->cut_turn++ * 0x9E3779B1u) >> 16; /* Fibonacci hashing: no pattern a reader's pattern could fit */
 	c.reads = ec_reads_get(d->set, true);
 	if (!c.reads)
 		return -ENOMEM;

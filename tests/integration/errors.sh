@@ -35,7 +35,7 @@ mkdir -p "$work/used" && touch "$work/used/file"
 expect_error 9 "" myfs volume create v2 --layout 2+2 node{1,2,3,4}:"$work"/x
 expect_error 9 "node node1" myfs volume create v2 --layout 2+1 node1:"$work"/x1 node1:"$work"/x2 node2:"$work"/x3
 expect_exit 3 myfs volume create v2 --layout 2+1 node1:"$MYFS_DEMO_DIR"/node1/b1 node2:"$work"/x2 node3:"$work"/x3
-expect_exit 9 myfs volume create v2 --layout 2+1 node1:"$work"/used node2:"$work"/x2 node3:"$work"/x3
+expect_exit 3 myfs volume create v2 --layout 2+1 node1:"$work"/used node2:"$work"/x2 node3:"$work"/x3
 test -e "$work/used/file"
 expect_error 5 "no node" myfs volume create v3 --layout 2+1 node9:"$work"/y1 node2:"$work"/y2 node3:"$work"/y3
 expect_exit 6 myfs volume delete vol --yes
