@@ -464,7 +464,7 @@ static void wait_repaired(struct ec_domain *d)
 static void body_rot(void *arg)
 {
 	struct cluster c;
-	static uint8_t block[65536], back[65536]; /* a fiber's stack is small */
+	static uint8_t block[262144], back[262144]; /* a fiber's stack is small; whole stripes, so that no parity equals the data */
 	struct prng rng;
 
 	prng_seed(&rng, seed_now);
