@@ -374,7 +374,7 @@ static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
 	uint32_t cursor = 0;
 	ec_missed_clear_brick(&h->todo, b);
 	for (const struct ec_missed_slot *s; !rc && (s = ec_missed_next(&d->missed, &cursor));)
-		if (s->brick == b)
+		if (s->brick == b && !d->opt.namespace_domain) /* names are compared as a whole */
 			rc = ec_missed_add(&h->todo, s->shard, b, s->regions);
 	if (rc) {
 		ec_missed_clear_brick(&h->todo, b);
