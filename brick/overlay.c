@@ -322,12 +322,15 @@ static int ver_push(struct overlay *o, struct row_ver **slot, const struct row_c
 	return 0;
 }
 
-/* Two sealed versions on top that are both stable need not stay apart. */
-static int row_compact(struct overlay *o, struct row_ver *top, struct txid floor)
+/* Sealed versions that are both stable need not stay apart: a hot row keeps about one per floor that is under way. */
+static int row_compact(struct overlay *o, struct row_ver *v, struct txid floor)
 {
-	while (top && top->older && !top->busy && !top->older->busy && txid_cmp(top->max, floor) < 0 &&
-	       txid_cmp(top->older->max, floor) < 0) {
-		int rc = ver_merge_older(o, top);
+	while (v && v->older) {
+		if (v->busy || v->older->busy || txid_cmp(v->max, floor) >= 0 || txid_cmp(v->older->max, floor) >= 0) {
+			v = v->older;
+			continue;
+		}
+		int rc = ver_merge_older(o, v);
 		if (rc < 0)
 			return rc;
 	}
