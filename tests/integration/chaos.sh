@@ -16,7 +16,7 @@ until_ok 10 test -S "$work/retry.sock"
 steady="nbd+unix:///?socket=$work/retry.sock"
 
 fio_start() { # round
-  fio --name=chaos --ioengine=nbd --uri="$steady" --rw=randrw --rwmixread=30 --bsrange=512-256k --bs_unaligned=1 --size=512M --io_size=64M --rate=12M,24M \
+  fio --name=chaos --verify_state_save=0 --ioengine=nbd --uri="$steady" --rw=randrw --rwmixread=30 --bsrange=512-256k --bs_unaligned=1 --size=512M --io_size=64M --rate=12M,24M \
     --verify=crc32c --verify_fatal=1 --verify_backlog=512 --iodepth=16 --randseed=$((seed + $1)) --output="$work/fio.$1.log" &
   fio_pid=$!
 }
