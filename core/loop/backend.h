@@ -109,6 +109,10 @@ static inline int64_t io_run(struct io *io) YIELDS
 }
 /* Cancels at the deadline; -ETIMEDOUT when that ended it. */
 int64_t io_run_until(struct io *io, uint64_t deadline_ns) YIELDS;
+/* To be called after an operation that was done in place, without the backend: a fiber that has had INLINE_RUN_MAX of them since
+ * it last suspended yields here, so that a scrub of cached data cannot keep everybody else waiting. */
+#define INLINE_RUN_MAX 64u
+void io_inline_done(void) YIELDS;
 int io_adopt_fd(int fd);
 void io_close_socket(int fd);
 

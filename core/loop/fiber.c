@@ -103,6 +103,7 @@ void fiber_switch_to(struct loop *l, struct fiber *f)
 
 	assert(f->state == FIBER_READY);
 	f->state = FIBER_RUNNING;
+	f->inline_run = 0;
 	f->resumer = prev;
 	l->current = f;
 	l->group = f->group;

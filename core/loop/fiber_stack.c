@@ -32,7 +32,7 @@
 #else
 #define STACK_BYTES KIB(64)
 #endif
-#define GUARD_BYTES KIB(4)
+#define GUARD_BYTES KIB(16) /* wider than any frame, so that none steps over it */
 #define COLOURS 8u
 #define COLOUR_BYTES 512u
 

@@ -76,6 +76,8 @@ static ssize_t posix_pread(struct file *f, void *dst, size_t len, uint64_t off)
 		if (n == -EAGAIN) {
 			struct io io = {.kind = IO_PREAD, .fd = p->fd, .buf = to, .len = len - done, .off = off + done};
 			n = io_run(&io);
+		} else {
+			io_inline_done();
 		}
 		if (n == -EINTR || n == -EAGAIN)
 			continue;
@@ -126,6 +128,7 @@ static int posix_pwritev(struct file *f, const struct iovec *v, unsigned n, uint
 		int64_t done;
 		if (in_place) {
 			done = write_in_place(p, w, wn, off);
+			io_inline_done();
 		} else {
 			struct io io = {.kind = IO_PWRITEV, .fd = p->fd, .iov = w, .iov_n = wn, .off = off};
 			done = io_run(&io);

@@ -77,6 +77,14 @@ int64_t io_run_until(struct io *io, uint64_t deadline_ns)
 	return d.passed && res == -ECANCELED ? -ETIMEDOUT : res;
 }
 
+void io_inline_done(void)
+{
+	struct fiber *f = fiber_self();
+
+	if (f && ++f->inline_run >= INLINE_RUN_MAX)
+		fiber_yield();
+}
+
 int io_adopt_fd(int fd)
 {
 	struct backend *b = loop_self()->backend;

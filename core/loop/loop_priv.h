@@ -34,6 +34,7 @@ struct fiber {
 	enum fiber_state state;
 	bool wake_pending;
 	bool timed_out;
+	unsigned inline_run;   /* operations done in place since it was resumed */
 	bool ready_from_park;  /* READY because of a wake: another wake adds nothing */
 	void *context;         /* where to resume it */
 	void *back;            /* where to go when it suspends */

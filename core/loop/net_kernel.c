@@ -59,6 +59,8 @@ static int kernel_send(struct stream *s, const struct iovec *v, unsigned n)
 			sent = io_run(&k->tx);
 		} else if (sent < 0) {
 			sent = -errno;
+		} else {
+			io_inline_done();
 		}
 		if (sent == -EINTR)
 			continue;

@@ -472,6 +472,37 @@ static void many_fibers_use_one_file_at_once(void **state)
 	with_store(parallel_body);
 }
 
+static void count_turns(void *arg)
+{
+	unsigned *turns = arg;
+
+	for (; *turns < 1000; fiber_yield())
+		++*turns;
+}
+
+static void fair_body(void *arg)
+{
+	struct file *f = file_make("f");
+	char block[4096] = {0};
+	unsigned turns = 0;
+
+	CHECK(fiber_spawn(arg, "other", count_turns, &turns) == 0);
+	for (unsigned i = 0; i < 1000; i++)
+		CHECK(file_pwrite(f, block, sizeof(block), 0) == 0);
+	for (unsigned i = 0; i < 1000; i++)
+		CHECK(file_pread(f, block, sizeof(block), 0) == 4096);
+	CHECK(turns >= 20);
+	turns = 1000;
+	fiber_yield();
+	file_close(f);
+}
+
+static void a_fiber_busy_with_cached_data_lets_others_run(void **state)
+{
+	(void)state;
+	with_store(fair_body);
+}
+
 static int directory_make(void **state)
 {
 	(void)state;
@@ -504,6 +535,7 @@ int main(void)
 	    cmocka_unit_test(a_lock_keeps_others_out_until_the_store_is_closed),
 	    cmocka_unit_test(space_is_reported),
 	    cmocka_unit_test(many_fibers_use_one_file_at_once),
+	    cmocka_unit_test(a_fiber_busy_with_cached_data_lets_others_run),
 	};
 	return cmocka_run_group_tests(tests, directory_make, directory_remove);
 }
