@@ -26,6 +26,9 @@ static void page_unref(struct page *p)
 		free(p);
 }
 
+/* Journals are born as megabytes of written zeros: all of them are this page, which always keeps a reference (D1). */
+static struct page zero_page = {.refs = 1};
+
 static struct page *page_copy(const struct page *from)
 {
 	struct page *p = malloc(sizeof(*p));
@@ -83,6 +86,7 @@ static void forget_dirty(struct inode *i)
 	list_for_each_safe(x, &i->dirty, struct dirty, node) {
 		for (unsigned k = 0; k < x->n; k++)
 			page_unref(x->versions[k]);
+		i->dirty_at[x->index] = NULL;
 		list_del(&x->node);
 		free(x);
 	}
@@ -91,6 +95,7 @@ static void forget_dirty(struct inode *i)
 void inode_free(struct inode *i)
 {
 	forget_dirty(i);
+	free(i->dirty_at);
 	pages_free(&i->cur);
 	pages_free(&i->durable);
 	list_for_each_safe(x, &i->xattrs, struct xattr, node) {
@@ -101,25 +106,34 @@ void inode_free(struct inode *i)
 	free(i);
 }
 
-static struct dirty *dirty_of(struct inode *i, size_t index)
+/* The page's record, new and empty when there was none. */
+static struct dirty *dirty_of(struct inode *i, size_t index, bool *ret_new)
 {
-	list_for_each(x, &i->dirty, struct dirty, node)
-		if (x->index == index)
-			return x;
-	return NULL;
+	if (index >= i->dirty_n) {
+		size_t n = index + index / 2 + 8;
+		i->dirty_at = realloc(i->dirty_at, n * sizeof(struct dirty *));
+		assert(i->dirty_at != NULL);
+		memset(i->dirty_at + i->dirty_n, 0, (n - i->dirty_n) * sizeof(struct dirty *));
+		i->dirty_n = n;
+	}
+	*ret_new = i->dirty_at[index] == NULL;
+	if (*ret_new) {
+		struct dirty *x = calloc(1, sizeof(*x));
+		assert(x != NULL);
+		x->index = index;
+		list_push_front(&i->dirty, &x->node);
+		i->dirty_at[index] = x;
+	}
+	return i->dirty_at[index];
 }
 
 /* Remembers the version about to be replaced, so that a crash may bring it back. */
 static void note_version(struct disk *d, struct inode *i, size_t index)
 {
-	struct dirty *x = dirty_of(i, index);
-	if (x == NULL) {
-		x = calloc(1, sizeof(*x));
-		assert(x != NULL);
-		x->index = index;
-		list_push_front(&i->dirty, &x->node);
+	bool fresh;
+	struct dirty *x = dirty_of(i, index, &fresh);
+	if (fresh)
 		return; /* the version before the first unsynced write is the durable one */
-	}
 	unsigned slot = x->n < MAX_VERSIONS ? x->n++ : (unsigned)prng_below(world_prng(d->world), MAX_VERSIONS);
 	if (slot < MAX_VERSIONS && x->versions[slot] != NULL)
 		page_unref(x->versions[slot]);
@@ -143,8 +157,13 @@ int inode_write(struct disk *d, struct inode *i, uint64_t off, const uint8_t *sr
 		if (old == NULL && d->used_pages >= d->capacity_pages)
 			return -ENOSPC;
 		note_version(d, i, index);
-		struct page *p = page_copy(old);
-		memcpy(p->data + in, src, n);
+		struct page *p;
+		if (n == MYFS_BLOCK && mem_is_zero(src, n)) {
+			p = page_ref(&zero_page);
+		} else {
+			p = page_copy(old);
+			memcpy(p->data + in, src, n);
+		}
 		set_page(d, i, index, p);
 		off += n;
 		src += n;
@@ -336,6 +355,11 @@ void disk_fail(struct disk *d, enum disk_fault kind, unsigned n)
 void disk_set_capacity(struct disk *d, uint64_t bytes)
 {
 	d->capacity_pages = bytes / MYFS_BLOCK;
+}
+
+uint64_t disk_used(const struct disk *d)
+{
+	return d->used_pages * MYFS_BLOCK;
 }
 
 void disk_lie_once(struct disk *d, enum disk_lie lie, const char *needle)

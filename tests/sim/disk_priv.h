@@ -41,6 +41,8 @@ struct inode {
 	struct pages cur, durable;
 	uint64_t size, durable_size;
 	struct list dirty;
+	struct dirty **dirty_at; /* by page index, dirty_n entries */
+	size_t dirty_n;
 	struct list xattrs; /* changes are names' changes: durable with them */
 	char target[512];   /* symlink */
 };

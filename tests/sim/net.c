@@ -5,19 +5,23 @@
  * Latency is random per segment; a blocked link holds segments until it is open again; a cut ends both ends with ECONNRESET, losing what was
  * under way; so does the death of a process. Power loss says nothing: the peer learns it when the host is up again (a reset answers
  * its next byte) or by its own timeouts.
- * Invariant: N1 a pipe's `peer` is NULL once the other end is gone; nobody touches a freed end. */
+ * Invariants: N1 a pipe's `peer` is NULL once the other end is gone; nobody touches a freed end. N2 what an end was sent waits in its `coming` in
+ * the order sent, and each arrival takes the first of it: however long links were blocked, nothing overtakes. */
 #include <stdio.h>
 
 #include "tests/sim/world.h"
 
 #define LATENCY_MIN_NS 5000
 #define LATENCY_SPREAD_NS 45000
+#define BLOCKED_POLL_NS 1000000
 #define MAX_LINKS 64
 #define INBOX_MAX (8u << 20)
 
+/* Bytes, or the end of the pipe: orderly, or a reset. */
+enum segment_kind { SEGMENT_BYTES, SEGMENT_END, SEGMENT_RESET };
 struct segment {
 	struct list node;
-	struct sim_stream *to;
+	enum segment_kind kind;
 	size_t len, used;
 	uint8_t bytes[];
 };
@@ -28,6 +32,7 @@ struct sim_stream {
 	struct sim_net *net;
 	struct sim_stream *peer;    /* N1 */
 	uint64_t id;                /* tells a reused address from the one an event meant */
+	struct list coming;         /* N2: sent to this end, not yet arrived */
 	struct list inbox;          /* arrived segments */
 	size_t inbox_bytes, under_way;
 	uint64_t last_arrival_ns;   /* of what this end sent */
@@ -91,72 +96,87 @@ static void stream_set_reset(struct sim_stream *x)
 	waitq_wake_all(&x->q);
 }
 
-static void drop_inbox(struct sim_stream *x)
+static void drop_segments(struct list *l)
 {
-	list_for_each_safe(g, &x->inbox, struct segment, node) {
+	list_for_each_safe(g, l, struct segment, node) {
 		list_del(&g->node);
 		free(g);
 	}
-	x->inbox_bytes = 0;
 }
 
 /* ---- delivery ---- */
 
-struct delivery {
-	struct sim_stream *to;
+/* One segment's moment; which one it brings is the receiver's affair (N2). */
+struct arrival {
+	struct sim_net *from, *to;
 	uint64_t to_id;
-	struct segment *segment; /* NULL: orderly end */
-	bool reset;
-	struct sim_net *from;
-	struct sim_net *to_net;
 };
 
-static bool alive(const struct delivery *d)
+static struct sim_stream *stream_find(struct sim_net *net, uint64_t id)
 {
-	list_for_each(x, &d->to_net->streams, struct sim_stream, node)
-		if (x == d->to && x->id == d->to_id)
-			return true;
-	return false;
+	list_for_each(x, &net->streams, struct sim_stream, node)
+		if (x->id == id)
+			return x;
+	return NULL;
 }
 
-static void deliver(void *arg)
+static void take_segment(struct sim_stream *x, struct segment *g)
 {
-	struct delivery *d = arg;
-	struct world *w = host_world(d->from->host);
-	if (link_to(d->from, d->to_net)->blocked) {
-		world_after(w, NULL, 1000 * 1000, deliver, d); /* looks again; order is kept: all of the pipe waits alike */
+	list_del(&g->node);
+	if (g->kind == SEGMENT_BYTES) {
+		list_push_back(&x->inbox, &g->node);
+		x->inbox_bytes += g->len;
+		if (x->peer != NULL)
+			x->peer->under_way -= g->len;
+	} else {
+		x->ended = x->ended || g->kind == SEGMENT_END;
+		x->reset = x->reset || g->kind == SEGMENT_RESET;
+		free(g);
+	}
+	waitq_wake_all(&x->q);
+}
+
+static void arrive(void *arg)
+{
+	struct arrival *a = arg;
+	struct sim_stream *x = stream_find(a->to, a->to_id);
+	if (x != NULL && link_to(a->from, a->to)->blocked) {
+		world_after(host_world(a->from->host), NULL, BLOCKED_POLL_NS, arrive, a);
 		return;
 	}
-	if (!alive(d)) {
-		free(d->segment);
-	} else if (d->reset) {
-		stream_set_reset(d->to);
-	} else if (d->segment == NULL) {
-		d->to->ended = true;
-		waitq_wake_all(&d->to->q);
-	} else {
-		list_push_back(&d->to->inbox, &d->segment->node);
-		d->to->inbox_bytes += d->segment->len;
-		if (d->to->peer != NULL)
-			d->to->peer->under_way -= d->segment->len;
-		waitq_wake_all(&d->to->q);
-	}
-	free(d);
+	if (x != NULL && !list_empty(&x->coming))
+		take_segment(x, list_first(&x->coming, struct segment, node));
+	free(a);
 }
 
-static void post(struct sim_stream *from, struct segment *segment, bool reset)
+static struct segment *segment_new(enum segment_kind kind, size_t len)
+{
+	struct segment *g = malloc(sizeof(*g) + len);
+	assert(g != NULL);
+	*g = (struct segment){.kind = kind, .len = len};
+	list_init(&g->node);
+	return g;
+}
+
+static void post(struct sim_stream *from, struct segment *g)
 {
 	struct world *w = host_world(from->net->host);
 	struct sim_stream *to = from->peer;
-	struct delivery *d = malloc(sizeof(*d));
-	assert(d != NULL);
-	*d = (struct delivery){to, to->id, segment, reset, from->net, to->net};
+	struct arrival *a = malloc(sizeof(*a));
+	assert(a != NULL);
+	*a = (struct arrival){from->net, to->net, to->id};
 	uint64_t arrival = world_now_ns(w) + LATENCY_MIN_NS + prng_below(world_prng(w), LATENCY_SPREAD_NS) + link_to(from->net, to->net)->extra_ns;
 	arrival = max_u64(arrival, from->last_arrival_ns);
 	from->last_arrival_ns = arrival;
-	if (segment != NULL)
-		from->under_way += segment->len;
-	world_after(w, NULL, arrival - world_now_ns(w), deliver, d);
+	from->under_way += g->len;
+	list_push_back(&to->coming, &g->node);
+	world_after(w, NULL, arrival - world_now_ns(w), arrive, a);
+}
+
+static void post_end(struct sim_stream *from, enum segment_kind kind)
+{
+	if (!from->reset && from->peer != NULL)
+		post(from, segment_new(kind, 0));
 }
 
 /* ---- stream operations ---- */
@@ -199,43 +219,38 @@ static int sim_send(struct stream *s, const struct iovec *v, unsigned n)
 		return -ECONNRESET;
 	if (x->peer == NULL || len == 0)
 		return 0; /* into the void: the host is gone and nobody said so */
-	struct segment *g = malloc(sizeof(*g) + len);
-	assert(g != NULL);
-	g->len = len;
-	g->used = 0;
+	struct segment *g = segment_new(SEGMENT_BYTES, len);
 	size_t at = 0;
 	for (unsigned i = 0; i < n; i++) {
 		memcpy(g->bytes + at, v[i].iov_base, v[i].iov_len);
 		at += v[i].iov_len;
 	}
-	post(x, g, false);
+	post(x, g);
 	return 0;
 }
 
 static void sim_shutdown(struct stream *s)
 {
 	struct sim_stream *x = stream_of(s);
-	if (!x->reset && x->peer != NULL)
-		post(x, NULL, false);
+	post_end(x, SEGMENT_END);
 	stream_set_reset(x);
 }
 
-static void unlink_stream(struct sim_stream *x)
+static void stream_free(struct sim_stream *x)
 {
+	drop_segments(&x->inbox);
+	drop_segments(&x->coming);
 	if (x->peer != NULL)
 		x->peer->peer = NULL;
-	x->peer = NULL;
 	list_del(&x->node);
+	free(x);
 }
 
 static void sim_close(struct stream *s)
 {
 	struct sim_stream *x = stream_of(s);
-	if (!x->reset && x->peer != NULL)
-		post(x, NULL, false);
-	drop_inbox(x);
-	unlink_stream(x);
-	free(x);
+	post_end(x, SEGMENT_END);
+	stream_free(x);
 }
 
 static const struct stream_ops STREAM_OPS = {sim_recv, sim_send, sim_shutdown, sim_close};
@@ -250,6 +265,7 @@ static struct sim_stream *stream_new(struct sim_net *net, const char *peer)
 	x->net = net;
 	x->id = ++next_stream_id;
 	list_init(&x->inbox);
+	list_init(&x->coming);
 	waitq_init(&x->q);
 	list_push_back(&net->streams, &x->node);
 	return x;
@@ -278,10 +294,13 @@ static void sim_stop(struct listener *l)
 	waitq_wake_all(&x->q);
 }
 
-static void listener_free(struct sim_listener *x)
+/* streams: what nobody accepted is closed too; a dying host frees its streams itself. */
+static void listener_free(struct sim_listener *x, bool streams)
 {
 	list_for_each_safe(p, &x->backlog, struct pending, node) {
 		list_del(&p->node);
+		if (streams)
+			sim_close(&p->stream->s);
 		free(p);
 	}
 	list_del(&x->node);
@@ -290,7 +309,7 @@ static void listener_free(struct sim_listener *x)
 
 static void sim_listener_close(struct listener *l)
 {
-	listener_free(CONTAINER_OF(l, struct sim_listener, l));
+	listener_free(CONTAINER_OF(l, struct sim_listener, l), true);
 }
 
 static int sim_listen(struct net *n, const struct address *a, struct listener **ret, struct err *e)
@@ -364,15 +383,12 @@ struct net *sim_net_iface(struct sim_net *n)
 void sim_net_host_down(struct sim_net *n, bool quiet)
 {
 	list_for_each_safe(x, &n->streams, struct sim_stream, node) {
-		struct sim_stream *peer = x->peer;
-		if (peer != NULL && !quiet)
-			post(x, NULL, true);
-		drop_inbox(x);
-		unlink_stream(x);
-		free(x);
+		if (!quiet)
+			post_end(x, SEGMENT_RESET);
+		stream_free(x);
 	}
 	list_for_each_safe(l, &n->listeners, struct sim_listener, node)
-		listener_free(l);
+		listener_free(l, false);
 }
 
 /* After a silent death: ends of other hosts whose peer is gone learn it now. */

@@ -14,6 +14,7 @@
 #define TRACE_TEXT 160
 #define HOST_DISKS 16
 #define START_NS (1000 * NS_PER_S)
+#define SPINS_MAX 1000000u
 #define WALL_OFFSET_NS UINT64_C(1700000000000000000)
 
 struct event {
@@ -34,6 +35,7 @@ struct world {
 	struct list hosts;
 	uint64_t trace_hash, trace_n;
 	bool echo;
+	unsigned spins; /* looks at the world since time last moved */
 	char trace[TRACE_LINES][TRACE_TEXT];
 };
 
@@ -94,9 +96,17 @@ void world_after(struct world *w, struct host *h, uint64_t delay_ns, void (*fn)(
 	heap_up(w->events, w->n_events++);
 }
 
+static void hash_u64(struct world *w, uint64_t v)
+{
+	w->trace_hash = (w->trace_hash ^ v) * UINT64_C(1099511628211);
+	w->trace_hash ^= w->trace_hash >> 29;
+}
+
 static void run_next_event(struct world *w)
 {
 	struct event e = w->events[0];
+	hash_u64(w, e.at_ns);
+	hash_u64(w, e.age);
 	w->events[0] = w->events[--w->n_events];
 	heap_down(w->events, w->n_events);
 	if (e.at_ns > w->now_ns)
@@ -122,8 +132,12 @@ static void sim_start(struct backend *b, struct io *io)
 static void sim_wait(struct backend *b, uint64_t deadline_ns)
 {
 	struct world *w = world_of(b);
-	if (deadline_ns == 0)
+	if (deadline_ns == 0) {
+		w->spins++;
+		assert(w->spins < SPINS_MAX); /* somebody spins: no time will pass while he does */
 		return;
+	}
+	w->spins = 0;
 	if (w->n_events > 0 && w->events[0].at_ns <= deadline_ns) {
 		/* All events of one instant, so that a batch that arrives together is seen together. */
 		uint64_t at = w->events[0].at_ns;

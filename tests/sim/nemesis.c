@@ -1,0 +1,407 @@
+/* nemesis.c - what goes wrong: picks faults, ends them, brings the dead back, and keeps the account of what can still be relied on.
+ *
+ * The account: `bad` holds every brick that may lack something or be out of reach, from the fault until the owner's view counts it in sync again; `rotten`
+ * those whose disks lied. In live mode a fault on another brick needs room in what the set survives. When more than that lost their memory, the
+ * oracle is told that unflushed writes may be gone, until no lost memory is counted on by the owner's view any more. */
+#include <stdio.h>
+
+#include "ec/ec_priv.h"
+#include "tests/sim/schedule.h"
+
+#define SETTLE_NS (500 * NS_PER_MS) /* the owner has noticed what happened to a connection by then */
+#define DISK_NORMAL UINT64_C(0)
+
+static const char *const FAULT_NAMES[FAULT_N] = {
+	"kill", "power", "kill-all", "power-all", "wipe", "gateway-kill", "gateway-close", "gateway-steal", "block", "block-one-way", "cut", "cut-all",
+	"delay", "slow-disk", "stuck-disk", "read-eio", "write-eio", "sync-eio", "no-space", "rot", "lost-write", "misdirected",
+};
+
+const char *fault_name(enum fault f)
+{
+	return FAULT_NAMES[f];
+}
+
+static uint64_t now(const struct schedule *s)
+{
+	return world_now_ns(s->world);
+}
+
+/* Between 1 ms and 8 s, every order of magnitude alike. */
+static uint64_t some_time(struct schedule *s)
+{
+	uint64_t t = NS_PER_MS << prng_below(&s->prng, 13);
+	return t + prng_below(&s->prng, t);
+}
+
+void nemesis_init(struct schedule *s)
+{
+	for (unsigned f = 0; f < FAULT_N; f++) {
+		bool on = prng_chance(&s->prng, 0.35);
+		double weight = 0.1 + (double)prng_below(&s->prng, 1000) / 1000.0;
+		s->fault_weight[f] = on ? weight : 0;
+	}
+	s->fault_gap_ns = (NS_PER_MS * 10) << prng_below(&s->prng, 9);
+	for (unsigned i = 0; i < SIM_MAX_BRICKS; i++)
+		s->bricks[i] = (struct brick_state){.revive_ns = UINT64_MAX, .calm_ns = UINT64_MAX};
+	s->gateway_next_ns = UINT64_MAX;
+}
+
+/* ---- the account ---- */
+
+static uint64_t bad_since[SIM_MAX_BRICKS]; /* one schedule per process */
+
+static void set_bad(struct schedule *s, uint32_t b)
+{
+	s->bad |= MASK(b);
+	bad_since[b] = now(s);
+}
+
+static bool may_break(const struct schedule *s, uint32_t b)
+{
+	return !s->live || mask_count(s->bad | s->rotten | MASK(b)) <= s->cluster.tolerates;
+}
+
+/* Brick b's memory goes now. */
+static void memory_lost(struct schedule *s, uint32_t b)
+{
+	set_bad(s, b);
+	if (!s->bricks[b].lost_memory)
+		s->bricks[b].lost_boot = s->cluster.bricks[b].boot;
+	s->bricks[b].lost_memory = true;
+	if (mask_count(s->bad | s->rotten) > s->cluster.tolerates && !oracle_in_rollback(s->oracle)) {
+		world_trace(s->world, "what was not flushed may be lost");
+		oracle_rollback_begin(s->oracle);
+		s->result->rollbacks++;
+	}
+}
+
+static void notice(struct schedule *s)
+{
+	struct sim_gateway *gw = cluster_owner(&s->cluster);
+	struct ec_domain_status st;
+	if (gw == NULL)
+		return;
+	ec_domain_status(gw->domain, &st);
+	if (!st.serving || st.deposed || gw->domain->view_busy || gw->domain->view.state != BP_VIEW_READY)
+		return;
+	uint32_t relied = 0; /* members by what they had in the memory they lost */
+	for (uint32_t b = 0; b < s->cluster.n; b++) {
+		struct brick_state *x = &s->bricks[b];
+		bool member = mask_has(st.insync, b);
+		if (x->lost_memory && member && gfid_eq(&gw->domain->view.boot[b], &x->lost_boot))
+			relied |= MASK(b);
+		else
+			x->lost_memory = false;
+		if (mask_has(s->bad, b) && member && mask_has(st.connected, b) && mask_has(gw->domain->live, b) && !x->lost_memory && !x->blocked &&
+		    x->calm_ns == UINT64_MAX && s->cluster.bricks[b].serving && now(s) > bad_since[b] + SETTLE_NS)
+			s->bad &= ~MASK(b);
+	}
+	if (oracle_in_rollback(s->oracle) && relied == 0) {
+		world_trace(s->world, "what was lost is decided");
+		oracle_rollback_end(s->oracle, now(s));
+	}
+}
+
+/* ---- ends of faults ---- */
+
+static void links_block(struct schedule *s, uint32_t b, bool to, bool from)
+{
+	for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++) {
+		link_block(s->world, s->cluster.gateways[g].host, s->cluster.bricks[b].host, to);
+		link_block(s->world, s->cluster.bricks[b].host, s->cluster.gateways[g].host, from);
+	}
+	s->bricks[b].blocked = to || from;
+}
+
+static void links_delay(struct schedule *s, uint32_t b, uint64_t ns)
+{
+	for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++) {
+		link_delay(s->cluster.gateways[g].host, s->cluster.bricks[b].host, ns);
+		link_delay(s->cluster.bricks[b].host, s->cluster.gateways[g].host, ns);
+	}
+}
+
+static void links_cut(struct schedule *s, uint32_t b)
+{
+	for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
+		link_cut(s->cluster.gateways[g].host, s->cluster.bricks[b].host);
+}
+
+static void calm(struct schedule *s, uint32_t b)
+{
+	struct disk *d = s->cluster.bricks[b].disk;
+	s->bricks[b].calm_ns = UINT64_MAX;
+	if (s->bricks[b].blocked)
+		links_block(s, b, false, false);
+	links_delay(s, b, 0);
+	disk_set_slow(d, 0, DISK_NORMAL);
+	disk_set_capacity(d, SIM_DISK_BYTES);
+	for (unsigned k = DISK_FAIL_READ; k <= DISK_FAIL_SYNC; k++)
+		disk_fail(d, (enum disk_fault)k, 0);
+	disk_lie_once(d, DISK_LOSE_WRITE, "");
+	world_trace(s->world, "b%u works as it should", b);
+}
+
+/* The engine stopped, or would not start: a person, or the node, starts it again; a damaged one is rebuilt from nothing. */
+static void brick_gave_up(struct schedule *s, uint32_t b)
+{
+	struct sim_brick *x = &s->cluster.bricks[b];
+	if (!s->bricks[b].may_fail && !mask_has(s->rotten, b))
+		schedule_violation(s, "b%u stopped although its disk did nothing wrong: %s", b, x->why);
+	bool rebuild = x->damaged;
+	cluster_brick_kill(&s->cluster, b, false);
+	if (rebuild)
+		cluster_brick_wipe(&s->cluster, b);
+	set_bad(s, b);
+	s->bricks[b].revive_ns = now(s) + some_time(s);
+}
+
+static void gateway_due(struct schedule *s)
+{
+	struct cluster *c = &s->cluster;
+	bool any = false;
+	for (uint32_t g = 0; g < c->cfg.gateways; g++)
+		any |= c->gateways[g].running && !c->gateways[g].stop;
+	if (!any && s->gateway_next_ns == UINT64_MAX)
+		s->gateway_next_ns = now(s);
+	if (s->gateway_next_ns > now(s) || cluster_opening(c))
+		return;
+	uint32_t first = (uint32_t)prng_below(&s->prng, c->cfg.gateways);
+	for (uint32_t i = 0; i < c->cfg.gateways; i++) {
+		uint32_t g = (first + i) % c->cfg.gateways;
+		if (c->gateways[g].running)
+			continue;
+		s->gateway_next_ns = UINT64_MAX;
+		cluster_gateway_start(c, g);
+		return;
+	}
+}
+
+static void ends_due(struct schedule *s)
+{
+	for (uint32_t b = 0; b < s->cluster.n; b++) {
+		if (s->cluster.bricks[b].failed && host_is_up(s->cluster.bricks[b].host))
+			brick_gave_up(s, b);
+		if (s->bricks[b].calm_ns <= now(s))
+			calm(s, b);
+		if (s->bricks[b].revive_ns <= now(s)) {
+			s->bricks[b].revive_ns = UINT64_MAX;
+			cluster_brick_start(&s->cluster, b);
+		}
+	}
+	gateway_due(s);
+}
+
+/* ---- faults ---- */
+
+static void stop_brick(struct schedule *s, uint32_t b, bool power)
+{
+	if (!host_is_up(s->cluster.bricks[b].host))
+		return;
+	if (power)
+		memory_lost(s, b);
+	set_bad(s, b);
+	cluster_brick_kill(&s->cluster, b, power);
+	s->bricks[b].revive_ns = now(s) + some_time(s);
+}
+
+static void kill_gateway(struct schedule *s, uint32_t g)
+{
+	clients_forget(s, g);
+	if (host_is_up(s->cluster.gateways[g].host))
+		cluster_gateway_kill(&s->cluster, g);
+}
+
+void nemesis_power_all(struct schedule *s, bool gateways)
+{
+	for (uint32_t b = 0; b < s->cluster.n; b++)
+		stop_brick(s, b, true);
+	for (uint32_t g = 0; g < s->cluster.cfg.gateways && gateways; g++)
+		kill_gateway(s, g);
+}
+
+void nemesis_kill_all(struct schedule *s)
+{
+	for (uint32_t b = 0; b < s->cluster.n; b++)
+		stop_brick(s, b, false);
+}
+
+static void soon_calm(struct schedule *s, uint32_t b)
+{
+	if (s->bricks[b].calm_ns == UINT64_MAX)
+		s->bricks[b].calm_ns = now(s) + some_time(s);
+}
+
+static void disk_lies(struct schedule *s, enum fault f, uint32_t b)
+{
+	struct disk *d = s->cluster.bricks[b].disk;
+	char needle[GFID_TEXT];
+	gfid_text(&s->cluster.lun, needle);
+	if (prng_chance(&s->prng, 0.3))
+		snprintf(needle, sizeof(needle), "csum");
+	s->rotten |= MASK(b);
+	if (f == FAULT_ROT)
+		disk_bit_rot(d, needle);
+	else
+		disk_lie_once(d, f == FAULT_LOST_WRITE ? DISK_LOSE_WRITE : DISK_MISDIRECT_WRITE, needle);
+}
+
+/* Faults of one brick; it is up. */
+static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
+{
+	struct disk *d = s->cluster.bricks[b].disk;
+	switch (f) {
+	case FAULT_KILL:
+	case FAULT_POWER:
+		stop_brick(s, b, f == FAULT_POWER);
+		break;
+	case FAULT_WIPE:
+		stop_brick(s, b, false);
+		cluster_brick_wipe(&s->cluster, b);
+		s->rotten &= ~MASK(b);
+		break;
+	case FAULT_BLOCK:
+	case FAULT_BLOCK_ONE_WAY: {
+		bool to = prng_chance(&s->prng, 0.5);
+		links_block(s, b, f == FAULT_BLOCK || to, f == FAULT_BLOCK || !to);
+		set_bad(s, b);
+		soon_calm(s, b);
+		break;
+	}
+	case FAULT_CUT:
+		set_bad(s, b);
+		links_cut(s, b);
+		break;
+	case FAULT_DELAY:
+		links_delay(s, b, prng_below(&s->prng, 30 * NS_PER_MS));
+		soon_calm(s, b);
+		break;
+	case FAULT_SLOW_DISK:
+		disk_set_slow(d, 0.3, prng_below(&s->prng, 50 * NS_PER_MS));
+		soon_calm(s, b);
+		break;
+	case FAULT_STUCK_DISK:
+		disk_set_slow(d, 1, 6 * NS_PER_S);
+		set_bad(s, b);
+		soon_calm(s, b);
+		break;
+	case FAULT_READ_EIO:
+	case FAULT_WRITE_EIO:
+	case FAULT_SYNC_EIO:
+		disk_fail(d, f == FAULT_READ_EIO ? DISK_FAIL_READ : f == FAULT_WRITE_EIO ? DISK_FAIL_WRITE : DISK_FAIL_SYNC, 1 + (unsigned)prng_below(&s->prng, 3));
+		s->bricks[b].may_fail = true;
+		set_bad(s, b);
+		soon_calm(s, b);
+		break;
+	case FAULT_NO_SPACE:
+		s->no_space_seen = true;
+		cluster_brick_fill(&s->cluster, b, prng_below(&s->prng, MIB(4)));
+		soon_calm(s, b);
+		break;
+	default:
+		disk_lies(s, f, b);
+		break;
+	}
+}
+
+static bool harmless(enum fault f)
+{
+	return f == FAULT_DELAY || f == FAULT_SLOW_DISK || f == FAULT_NO_SPACE;
+}
+
+/* Faults of everything at once; false: f is not one of them. */
+static bool wide_fault(struct schedule *s, enum fault f)
+{
+	struct sim_gateway *gw = cluster_owner(&s->cluster);
+	switch (f) {
+	case FAULT_KILL_ALL:
+		nemesis_kill_all(s);
+		return true;
+	case FAULT_POWER_ALL:
+		nemesis_power_all(s, prng_chance(&s->prng, 0.5));
+		return true;
+	case FAULT_CUT_ALL:
+		for (uint32_t b = 0; b < s->cluster.n; b++) {
+			set_bad(s, b);
+			links_cut(s, b);
+		}
+		return true;
+	case FAULT_GATEWAY_KILL:
+		for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
+			if (s->cluster.gateways[g].running && prng_chance(&s->prng, 0.8))
+				kill_gateway(s, g);
+		return true;
+	case FAULT_GATEWAY_CLOSE:
+		if (gw != NULL)
+			gw->stop = true;
+		return true;
+	case FAULT_GATEWAY_STEAL:
+		if (!cluster_opening(&s->cluster))
+			s->gateway_next_ns = now(s);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static enum fault fault_pick(struct schedule *s)
+{
+	double sum = 0;
+	for (unsigned f = 0; f < FAULT_N; f++)
+		sum += s->fault_weight[f];
+	double at = sum * (double)prng_below(&s->prng, 1000000) / 1000000.0;
+	for (unsigned f = 0; f < FAULT_N; f++) {
+		if (at < s->fault_weight[f])
+			return (enum fault)f;
+		at -= s->fault_weight[f];
+	}
+	return FAULT_N;
+}
+
+static void new_fault(struct schedule *s)
+{
+	enum fault f = fault_pick(s);
+	if (f == FAULT_N || (s->live && mask_count(s->bad) > s->cluster.tolerates))
+		return; /* nothing is switched on, or the cluster is getting up after all of it fell */
+	if (!wide_fault(s, f)) {
+		uint32_t b = (uint32_t)prng_below(&s->prng, s->cluster.n);
+		if (!host_is_up(s->cluster.bricks[b].host) || (!harmless(f) && !may_break(s, b)))
+			return;
+		world_trace(s->world, "fault: %s of b%u", fault_name(f), b);
+		brick_fault(s, f, b);
+	} else {
+		world_trace(s->world, "fault: %s", fault_name(f));
+	}
+	s->result->faults[f]++;
+}
+
+/* ---- face ---- */
+
+void nemesis_step(struct schedule *s, bool faults)
+{
+	ends_due(s);
+	notice(s);
+	if (faults && s->cluster.created && prng_chance(&s->prng, (double)NS_PER_MS * 5 / (double)s->fault_gap_ns))
+		new_fault(s);
+}
+
+void nemesis_end(struct schedule *s)
+{
+	for (uint32_t b = 0; b < s->cluster.n; b++) {
+		s->bricks[b].calm_ns = min_u64(s->bricks[b].calm_ns, now(s));
+		if (s->bricks[b].revive_ns != UINT64_MAX)
+			s->bricks[b].revive_ns = now(s);
+	}
+	if (s->gateway_next_ns != UINT64_MAX)
+		s->gateway_next_ns = now(s);
+}
+
+bool nemesis_whole(struct schedule *s)
+{
+	struct sim_gateway *gw = cluster_owner(&s->cluster);
+	struct ec_domain_status st;
+	if (gw == NULL || gw->stop || cluster_opening(&s->cluster) || cluster_serving(&s->cluster) != mask_all(s->cluster.n) || s->bad != 0)
+		return false;
+	ec_domain_status(gw->domain, &st);
+	return st.serving && !st.deposed && st.insync == mask_all(s->cluster.n) && !oracle_in_rollback(s->oracle);
+}

@@ -1,0 +1,124 @@
+/* schedule.h - one run of the simulator: a cluster, clients, faults, an oracle; all of it decided by one seed.
+ *
+ *   schedule.c   sets up, lets it run, ends the faults, demands that everything completes, calls verify
+ *   clients.c    reads, writes, flushes on whoever owns the LUN        nemesis.c   faults and their ends
+ *   verify.c     every block is legal, every row is a code word
+ *
+ * Modes. live: faults stay within what the set survives (or hit the whole cluster at once), so everything must complete and heal. safe: anything
+ * may break; then nothing need complete, but a byte that is read must be right. */
+#ifndef MYFS_SIM_SCHEDULE_H
+#define MYFS_SIM_SCHEDULE_H
+
+#include "tests/sim/cluster.h"
+#include "tests/sim/oracle.h"
+
+#define SIM_CLIENTS_MAX 8u
+#define SIM_AREAS 4u
+#define SIM_IO_MAX MIB(1)
+
+enum fault {
+	FAULT_KILL, FAULT_POWER, FAULT_KILL_ALL, FAULT_POWER_ALL, FAULT_WIPE, FAULT_GATEWAY_KILL, FAULT_GATEWAY_CLOSE, FAULT_GATEWAY_STEAL,
+	FAULT_BLOCK, FAULT_BLOCK_ONE_WAY, FAULT_CUT, FAULT_CUT_ALL, FAULT_DELAY, FAULT_SLOW_DISK, FAULT_STUCK_DISK, FAULT_READ_EIO, FAULT_WRITE_EIO,
+	FAULT_SYNC_EIO, FAULT_NO_SPACE, FAULT_ROT, FAULT_LOST_WRITE, FAULT_MISDIRECTED, FAULT_N
+};
+const char *fault_name(enum fault f);
+
+enum sim_op { OP_READ, OP_WRITE, OP_ZERO, OP_FLUSH, OP_N };
+
+struct schedule_config {
+	uint64_t seed;
+	uint32_t k, r, chunk_bytes;
+	bool echo;
+	const char *commit;
+};
+
+/* What a run leaves behind; in memory shared with the parent. */
+struct schedule_result {
+	bool done;
+	uint64_t hash;
+	uint64_t sim_ns;
+	uint64_t faults[FAULT_N];
+	uint64_t ops[OP_N], failed_ops, takeovers, rollbacks;
+	bool live;
+};
+
+struct client {
+	struct schedule *s;
+	struct sim_gateway *gw;
+	unsigned index;
+	uint64_t turn;
+	struct prng prng;
+	uint8_t *buffer;         /* SIM_IO_MAX */
+};
+
+struct gateway_clients {
+	struct client v[SIM_CLIENTS_MAX];
+	unsigned running;
+};
+
+struct brick_state {
+	uint64_t revive_ns;      /* UINT64_MAX: nothing planned */
+	uint64_t calm_ns;        /* links, delays, slowness and space back to normal; UINT64_MAX: are normal */
+	bool blocked;
+	bool may_fail;           /* an EIO was injected: the engine may give up */
+	bool lost_memory;        /* and the owner's view may still count on what it had */
+	struct gfid lost_boot;
+};
+
+struct schedule {
+	struct schedule_config cfg;
+	struct schedule_result *result;
+	struct world *world;
+	struct cluster cluster;
+	struct oracle *oracle;
+	struct prng prng;        /* the nemesis's own */
+	bool live;
+	bool spoilt;             /* safe mode: more was broken than can be mended */
+
+	/* clients */
+	unsigned n_clients;
+	uint64_t think_ns;
+	double weight[OP_N];
+	double p_small, p_whole, p_fua;
+	struct oracle_area areas[SIM_AREAS];
+	struct gateway_clients clients[SIM_MAX_GATEWAYS];
+	uint64_t ops_done, ops_wanted;
+	bool quiesce;
+	bool no_space_seen;
+
+	/* nemesis */
+	double fault_weight[FAULT_N];
+	uint64_t fault_gap_ns;
+	struct brick_state bricks[SIM_MAX_BRICKS];
+	uint32_t bad;            /* bricks that may lack something: not to be counted on */
+	uint32_t rotten;         /* bricks whose disks have lied */
+	uint64_t gateway_next_ns;/* when the next gateway is to be started; UINT64_MAX: one runs */
+	uint64_t spawned;        /* progress of helpers */
+};
+
+/* Runs it; returns only when no promise was broken. */
+void schedule_run(const struct schedule_config *cfg, struct schedule_result *result);
+void schedule_violation(struct schedule *s, const char *fmt, ...) PRINTF(2, 3) __attribute__((noreturn));
+/* For handlers of fatal signals. NULL when none runs. */
+struct schedule *schedule_current(void);
+void schedule_report(const struct schedule *s, const char *what);
+
+/* clients.c */
+void clients_init(struct schedule *s);
+void clients_serve(void *arg, struct sim_gateway *gw) YIELDS;
+void clients_forget(struct schedule *s, uint32_t gateway); /* its host was killed */
+unsigned clients_running(const struct schedule *s);
+
+/* nemesis.c */
+void nemesis_init(struct schedule *s);
+/* One step every few milliseconds: what is due, what is noticed, and, when faults is true, perhaps another fault. */
+void nemesis_step(struct schedule *s, bool faults);
+void nemesis_end(struct schedule *s);                      /* everything works again from now on */
+void nemesis_power_all(struct schedule *s, bool gateways);
+void nemesis_kill_all(struct schedule *s);
+bool nemesis_whole(struct schedule *s);                    /* everything is up, in sync and served */
+
+/* verify.c: on the owner's host. */
+void verify_all(struct schedule *s) YIELDS;
+
+#endif
