@@ -95,7 +95,9 @@ int log_discard(struct brick *b, const struct gfid *domain, struct txid floor, u
 int log_drop(struct brick *b, const struct gfid *domain, uint64_t *ret_end);
 int log_heal(struct brick *b, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows, uint64_t *ret_end);
 int log_done(struct brick *b, uint64_t round, uint64_t *ret_end);
-int log_decision(struct brick *b, const struct gfid *domain, bool commit, struct tx *const *txs, uint32_t n, uint64_t *ret_lsn);
+/* what: REC_COMMIT, REC_ABORT or REC_UNDO */
+int log_decision(struct brick *b, const struct gfid *domain, enum record_type what, struct tx *const *txs, uint32_t n,
+		 uint64_t *ret_lsn);
 int log_prep(struct brick *b, const struct tx *t, uint64_t view_ver, uint32_t missed, uint64_t *ret_lsn);
 
 /* ---- rows.c: present values ---- */

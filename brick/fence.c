@@ -41,7 +41,7 @@ static uint32_t digest_state(const struct tx *t)
 {
 	switch (t->state) {
 	case TX_COMMITTED: return BP_ST_COMMITTED;
-	case TX_ABORTED: return BP_ST_ABORTED;
+	case TX_ABORTED: return t->undone ? BP_ST_UNDONE : BP_ST_ABORTED;
 	case TX_PREPARING:
 	case TX_PREP: break;
 	}

@@ -123,7 +123,8 @@ int log_done(struct brick *b, uint64_t round, uint64_t *ret_end)
 	return log_append(b, REC_DONE, &c, NULL, NULL, ret_end);
 }
 
-int log_decision(struct brick *b, const struct gfid *domain, bool commit, struct tx *const *txs, uint32_t n, uint64_t *ret_lsn)
+int log_decision(struct brick *b, const struct gfid *domain, enum record_type what, struct tx *const *txs, uint32_t n,
+		 uint64_t *ret_lsn)
 {
 	struct wcur c;
 	int rc = log_begin(b, RECORD_LIST_BODY(n), &c);
@@ -132,7 +133,7 @@ int log_decision(struct brick *b, const struct gfid *domain, bool commit, struct
 	record_put_list_head(&c, domain, n);
 	for (uint32_t i = 0; i < n; i++)
 		record_put_tx(&c, txs[i]->id);
-	return log_append(b, commit ? REC_COMMIT : REC_ABORT, &c, NULL, ret_lsn, NULL);
+	return log_append(b, what, &c, NULL, ret_lsn, NULL);
 }
 
 int log_prep(struct brick *b, const struct tx *t, uint64_t view_ver, uint32_t missed, uint64_t *ret_lsn)

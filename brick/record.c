@@ -300,7 +300,8 @@ static bool parse_body(const uint8_t *body, uint32_t body_len, struct record *r)
 	case REC_PAD: ok = true; break;
 	case REC_PREP: ok = parse_prep(&c, r); break;
 	case REC_COMMIT:
-	case REC_ABORT: ok = parse_list(&c, r, 16); break;
+	case REC_ABORT:
+	case REC_UNDO: ok = parse_list(&c, r, 16); break;
 	case REC_PROMISE:
 		r->promise.epoch = rcur_le64(&c);
 		r->promise.owner = get_gfid(&c);

@@ -18,7 +18,7 @@
 #define RECORD_MAGIC UINT32_C(0x314A594D) /* "MYJ1" */
 #define RECORD_HEADER_BYTES 64u
 #define RECORD_ALIGN 64u
-#define RECORD_BODY_MAX (1024u * 1024u)
+#define RECORD_BODY_MAX (1024u * 1024u + 4096u) /* a view with BP_MAX_MISSED regions */
 #define RECORD_PAYLOAD_MAX ((uint32_t)BP_MAX_ROWS_PAYLOAD * MYFS_BLOCK)
 #define RECORD_BYTES_MAX (RECORD_HEADER_BYTES + RECORD_BODY_MAX + RECORD_PAYLOAD_MAX)
 #define RECORD_MAX_ROWS (1u << 20) /* rows of one shard, far above any geometry */
@@ -27,7 +27,7 @@ enum record_type {
 	REC_PAD = 1,  /* the rest of the ring up to its end is unused */
 	REC_PREP,     /* a prepared transaction, its rows and payload; implies the missed regions of its mask */
 	REC_COMMIT,   /* list of tx: visible from here on, in this order */
-	REC_ABORT,    /* list of tx: without effect, even if a COMMIT came before (rollback resolution) */
+	REC_ABORT,    /* list of tx: without effect; by their owner */
 	REC_PROMISE,
 	REC_VIEW,     /* view and missed regions; state READY drops undecided tx of older epochs */
 	REC_MISS,
@@ -37,6 +37,7 @@ enum record_type {
 	REC_FOLD,     /* these rows are about to be written to the base */
 	REC_DONE,     /* every row of this round's FOLDs is durable in the base */
 	REC_HEAL,     /* rows were rebuilt from peers: COMMITs before this do not apply to them */
+	REC_UNDO,     /* list of tx: without effect, by a takeover, even if a COMMIT came before (rollback) */
 	REC_LAST
 };
 

@@ -120,8 +120,9 @@ static void on_decision(struct replay *p, struct domain *d, struct record *r)
 		struct tx *t = tx_find(p->b, d, record_next_tx(r));
 		if (!t || t->busy)
 			continue;
-		if (r->type == REC_ABORT) {
+		if (r->type == REC_ABORT || r->type == REC_UNDO) {
 			tx_set_state(p->b, t, TX_ABORTED);
+			t->undone = r->type == REC_UNDO;
 		} else if (t->state == TX_PREP) {
 			t->commit_lsn = r->lsn;
 			t->commit_seq = ++p->commits;
@@ -196,7 +197,8 @@ static int on_domain_record(struct replay *p, struct domain *d, struct record *r
 	switch (r->type) {
 	case REC_PREP: return on_prep(p, d, r);
 	case REC_COMMIT:
-	case REC_ABORT: on_decision(p, d, r); return 0;
+	case REC_ABORT:
+	case REC_UNDO: on_decision(p, d, r); return 0;
 	case REC_VIEW: return on_view(p, d, r);
 	case REC_MISS: return on_missed(p, d, r);
 	case REC_CLEAR:

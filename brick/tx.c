@@ -400,18 +400,19 @@ int tx_prepare(struct brick *b, struct session *s, const struct bp_prep_args *a,
 #define DECIDE_BATCH 512u
 
 /* One record for up to DECIDE_BATCH transactions, then their effect. */
-static int decide_batch(struct brick *b, struct domain *d, struct tx **txs, uint32_t n, bool commit)
+static int decide_batch(struct brick *b, struct domain *d, struct tx **txs, uint32_t n, enum record_type what)
 {
 	uint64_t lsn;
-	int rc = log_decision(b, &d->gfid, commit, txs, n, &lsn);
+	int rc = log_decision(b, &d->gfid, what, txs, n, &lsn);
 	for (uint32_t i = 0; i < n && rc == 0; i++) {
 		struct tx *t = txs[i];
-		if (commit) {
+		if (what == REC_COMMIT) {
 			t->commit_lsn = lsn;
 			rc = tx_apply(b, t);
 			b->count.commits++;
 		}
-		tx_set_state(b, t, commit ? TX_COMMITTED : TX_ABORTED);
+		tx_set_state(b, t, what == REC_COMMIT ? TX_COMMITTED : TX_ABORTED);
+		t->undone = what == REC_UNDO;
 	}
 	if (rc < 0 && !b->failed[0])
 		brick_fail(b, "a decision could not be recorded"); /* nothing may fail after PREP (H17) */
@@ -433,11 +434,11 @@ static int decide_list(struct brick *b, struct domain *d, const bp_tx *ids, uint
 		else if (t && t->state == TX_PREP)
 			txs[n++] = t;
 		if (n == DECIDE_BATCH) {
-			rc = decide_batch(b, d, txs, n, commit);
+			rc = decide_batch(b, d, txs, n, commit ? REC_COMMIT : REC_ABORT);
 			n = 0;
 		}
 	}
-	return rc == 0 && n ? decide_batch(b, d, txs, n, commit) : rc;
+	return rc == 0 && n ? decide_batch(b, d, txs, n, commit ? REC_COMMIT : REC_ABORT) : rc;
 }
 
 int tx_decide(struct brick *b, struct session *s, const struct bp_decide_args *a, bool commit)
@@ -478,13 +479,13 @@ static int resolve_apply(struct brick *b, struct domain *d, const struct bp_reso
 		if (!t || t->busy || (t->state != TX_PREP && !undo))
 			continue;
 		if (n && (n == DECIDE_BATCH || kind != (bool)dec->commit)) {
-			rc = decide_batch(b, d, txs, n, kind);
+			rc = decide_batch(b, d, txs, n, kind ? REC_COMMIT : REC_UNDO);
 			n = 0;
 		}
 		kind = dec->commit;
 		txs[n++] = t;
 	}
-	return rc == 0 && n ? decide_batch(b, d, txs, n, kind) : rc;
+	return rc == 0 && n ? decide_batch(b, d, txs, n, kind ? REC_COMMIT : REC_UNDO) : rc;
 }
 
 int tx_resolve(struct brick *b, struct session *s, const struct bp_resolve_args *a) YIELDS

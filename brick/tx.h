@@ -24,6 +24,7 @@ struct tx {
 	struct txid id;
 	enum tx_state state;
 	bool busy;              /* X3 */
+	bool undone;            /* aborted by a takeover */
 	uint32_t shard, kind, tx_kind, row, nrows, coef, lba, nblocks, participants;
 	uint64_t prep_lsn, commit_lsn;
 	uint64_t commit_seq;    /* recovery: order of commits */

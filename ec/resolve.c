@@ -34,7 +34,7 @@ int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *fac
 int ec_resolve_who(const struct ec_geometry *g, const struct ec_view *v, const struct ec_fence_fact *facts, bool waited,
 		   struct ec_resolve_members *ret, struct err *e)
 {
-	struct ec_resolve_members m = {.interrupted = v->state == BP_VIEW_RESOLVING};
+	struct ec_resolve_members m = {.settled_epoch = v->state == BP_VIEW_READY ? v->epoch : 0};
 	for (uint32_t b = 0; b < g->n; b++) {
 		if (!facts[b].replied)
 			continue;
@@ -177,6 +177,7 @@ static bool depends_on_poison(const struct ec_geometry *g, const struct poison *
 struct merge {
 	struct ec_decision d;
 	uint32_t committed, aborted, prepared; /* masks of used bricks */
+	uint32_t undone;                       /* of the aborted: by a takeover */
 };
 
 static int digest_check(const struct ec_geometry *g, uint32_t brick, const bp_digest *t, struct err *e)
@@ -185,7 +186,7 @@ static int digest_check(const struct ec_geometry *g, uint32_t brick, const bp_di
 	const char *what = NULL;
 	if (t->tx_kind != BP_TX_DELTA && t->tx_kind != BP_TX_RCW && t->tx_kind != BP_TX_FULL)
 		what = "of unknown kind";
-	else if (t->state != BP_ST_PREP && t->state != BP_ST_COMMITTED && t->state != BP_ST_ABORTED)
+	else if (t->state < BP_ST_PREP || t->state > BP_ST_UNDONE)
 		what = "in an unknown state";
 	else if (t->lba >= blocks || !range_inside(t->lba, t->nblocks, blocks))
 		what = "outside its shard";
@@ -237,7 +238,8 @@ static int merge_collect(const struct ec_geometry *g, uint32_t use, const struct
 				  .nblocks = t->nblocks,
 				  .participants = t->participants},
 			    .committed = t->state == BP_ST_COMMITTED ? bit : 0,
-			    .aborted = t->state == BP_ST_ABORTED ? bit : 0,
+			    .aborted = t->state == BP_ST_ABORTED || t->state == BP_ST_UNDONE ? bit : 0,
+			    .undone = t->state == BP_ST_UNDONE ? bit : 0,
 			    .prepared = t->state == BP_ST_PREP ? bit : 0,
 			};
 		}
@@ -265,6 +267,7 @@ static int merge_join(struct merge *v, size_t *n, struct err *e)
 		last->d.holders |= v[i].d.holders;
 		last->committed |= v[i].committed;
 		last->aborted |= v[i].aborted;
+		last->undone |= v[i].undone;
 		last->prepared |= v[i].prepared;
 	}
 	*n = out;
@@ -280,9 +283,9 @@ static int decide_one(const struct ec_geometry *g, const struct ec_resolve_membe
 	d->to = d->participants & m->use;
 	uint32_t lack = d->to & ~d->holders;
 	bool poisoned = m->rollback && depends_on_poison(g, poison, d);
-	/* Aborted by its owner: whatever came later on these bytes was computed without it. Not so when a rollback aborted it and was
-	 * interrupted: that one lacked it somewhere, or was poisoned itself. */
-	bool by_owner = t->aborted && !poisoned && !(m->interrupted && lack);
+	/* Aborted by its owner: whatever came later on these bytes was computed without it. Aborted by a takeover, which may have been
+	 * interrupted: the brick that lacked it then need not be here now. */
+	bool by_owner = (t->aborted & ~t->undone) != 0;
 	d->commit = lack == 0 && t->aborted == 0 && !poisoned;
 	d->was_committed = t->committed != 0;
 	d->holders &= ~t->aborted;
@@ -302,9 +305,10 @@ static int decide_one(const struct ec_geometry *g, const struct ec_resolve_membe
 	return m->rollback && !by_owner && d->nblocks ? poison_add(poison, d) : 0;
 }
 
-static bp_tx highest_floor(const struct ec_geometry *g, const struct ec_fence_fact *facts)
+/* The highest that any brick knows; and a READY view says that its takeover has settled every tx of earlier epochs, durably. */
+static bp_tx highest_floor(const struct ec_geometry *g, const struct ec_resolve_members *m, const struct ec_fence_fact *facts)
 {
-	bp_tx floor = {0, 0};
+	bp_tx floor = {m->settled_epoch, 0};
 	for (uint32_t b = 0; b < g->n; b++)
 		if (facts[b].replied && facts[b].has_view && ec_tx_cmp(&facts[b].floor, &floor) > 0)
 			floor = facts[b].floor;
@@ -336,7 +340,7 @@ int ec_resolve_decide(const struct ec_geometry *g, const struct ec_resolve_membe
 		      const struct ec_fence_fact *facts, struct ec_resolution *ret, struct ec_missed *missed,
 		      struct err *e)
 {
-	struct ec_resolution r = {.floor = highest_floor(g, facts)};
+	struct ec_resolution r = {.floor = highest_floor(g, m, facts)};
 	size_t n = 0;
 	for (uint32_t b = 0; b < g->n; b++)
 		n += mask_has(m->use, b) ? facts[b].ntxs : 0;

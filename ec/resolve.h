@@ -50,7 +50,7 @@ struct ec_resolve_members {
 	uint32_t firm;    /* subset of FI */
 	uint32_t use;     /* the next in-sync set */
 	bool rollback;
-	bool interrupted;           /* V was written by a takeover that did not come to its end */
+	uint64_t settled_epoch; /* V is READY: every tx of an earlier epoch is decided and durable */
 };
 /* waited: the rollback wait is over. All of V.insync present counts as waited. 0; -MYFS_E_QUORUM: |FI| < K, nothing to
  * be done with these replies; -EAGAIN: fewer than K firm, wait for more members. ret->replied/fenced/firm are filled in

@@ -452,9 +452,60 @@ static void what_followed_an_abort_by_the_owner_stands(void **state)
 	assert_string_equal(outcome(), "AC");
 }
 
+/* A rollback aborted the first for want of brick 5, told brick 1, and was interrupted; now brick 5 is gone as well. */
+static void what_an_interrupted_rollback_took_back_still_poisons(void **state)
+{
+	(void)state;
+	struct tx first = {1, BP_TX_FULL, 0, 16, 0x3f, 0x1f, 0, 0}, later = {2, BP_TX_DELTA, 5, 1, 0x32, 0x32, 0, 0};
+	hold(&first);
+	hold(&later);
+	digests[0][0].state = BP_ST_UNDONE;
+	for (uint32_t b = 0; b < N; b++)
+		facts[b].view.state = BP_VIEW_RESOLVING;
+	amnesia(0x3f);
+	silent(0x20);
+	assert_int_equal(decide(true), 0);
+	assert_true(members.rollback);
+	assert_string_equal(outcome(), "AA");
+}
+
+static void a_ready_view_settles_earlier_epochs(void **state)
+{
+	/* Brick 5 lacks it: it was healed past under the present owner. */
+	struct tx old = {10, BP_TX_DELTA, 100, 1, 0x31, 0, 0x11, 0};
+	for (unsigned resolving = 0; resolving < 2; resolving++) {
+		setup(state);
+		hold(&old);
+		for (uint32_t b = 0; b < N; b++) {
+			if (facts[b].ntxs)
+				digests[b][0].tx.epoch = 2;
+			facts[b].view.state = resolving ? BP_VIEW_RESOLVING : BP_VIEW_READY;
+		}
+		assert_int_equal(decide(false), resolving ? -MYFS_E_PROTO : 0);
+		if (!resolving)
+			assert_int_equal(resolution.n, 0);
+	}
+}
+
+static void a_member_that_has_no_view_any_more_is_none(void **state)
+{
+	(void)state;
+	struct tx x = {10, BP_TX_DELTA, 100, 1, 0x31, 0x11, 0, 0};
+	hold(&x);
+	facts[5].has_view = false; /* emptied: it is neither firm, nor does it lack anything */
+	assert_int_equal(decide(false), 0);
+	assert_int_equal(members.use, 0x1f);
+	assert_string_equal(outcome(), "C");
+	facts[0].has_view = facts[1].has_view = false;
+	assert_int_equal(decide(true), -MYFS_E_QUORUM); /* and no rollback makes it one */
+}
+
 static void transactions_are_decided_in_order_of_epoch_and_number(void **state)
 {
 	(void)state;
+	view.state = BP_VIEW_RESOLVING;
+	for (uint32_t i = 0; i < N; i++)
+		facts[i].view.state = BP_VIEW_RESOLVING;
 	struct tx a = {7, BP_TX_FULL, 0, 16, 0x3f, 0x3f, 0, 0}, b = {9, BP_TX_FULL, 16, 16, 0x3f, 0x3f, 0, 0};
 	hold(&a);
 	hold(&b);
@@ -514,7 +565,7 @@ static void impossible_digests_are_refused(void **state)
 	    {0, 0, 1, 0x31, BP_ST_PREP},
 	    {9, 0, 1, 0x31, BP_ST_PREP},
 	    {BP_TX_DELTA, 0, 1, 0x31, 0},
-	    {BP_TX_DELTA, 0, 1, 0x31, 4},
+	    {BP_TX_DELTA, 0, 1, 0x31, 5},
 	    {BP_TX_DELTA, blocks, 1, 0x31, BP_ST_PREP},
 	    {BP_TX_DELTA, blocks - 1, 2, 0x31, BP_ST_PREP},
 	    {BP_TX_DELTA, 1, UINT32_MAX, 0x31, BP_ST_PREP},
@@ -596,7 +647,7 @@ static void a_takeover_interrupted_anywhere_is_decided_the_same_again(void **sta
 			for (uint32_t i = 0; i < facts[b].ntxs; i++)
 				for (uint32_t j = 0; j < first.n; j++)
 					if (ec_tx_cmp(&first.v[j].tx, &digests[b][i].tx) == 0)
-						digests[b][i].state = first.v[j].commit ? BP_ST_COMMITTED : BP_ST_ABORTED;
+						digests[b][i].state = first.v[j].commit ? BP_ST_COMMITTED : BP_ST_UNDONE;
 		}
 		for (uint32_t b = 0; b < N; b++) {
 			facts[b].view.ver++;
@@ -628,6 +679,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(what_was_built_on_aborted_bytes_is_aborted_too, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_committed_write_on_aborted_bytes_is_taken_back_only_in_rollback, setup, teardown),
 	    cmocka_unit_test_setup_teardown(what_followed_an_abort_by_the_owner_stands, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_an_interrupted_rollback_took_back_still_poisons, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_ready_view_settles_earlier_epochs, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_member_that_has_no_view_any_more_is_none, setup, teardown),
 	    cmocka_unit_test_setup_teardown(transactions_are_decided_in_order_of_epoch_and_number, setup, teardown),
 	    cmocka_unit_test_setup_teardown(bricks_not_used_missed_the_regions_of_what_concerned_them, setup, teardown),
 	    cmocka_unit_test_setup_teardown(regions_of_a_range_of_blocks, setup, teardown),
