@@ -22,6 +22,9 @@ struct cluster_brick {
 	struct brick_host *host;
 	struct rpc_server *server; /* NULL: nobody can connect */
 	struct address address;
+	uint64_t reserve_bytes;    /* kept free; more than the disk has = a full brick */
+	bool stalled;              /* takes requests and does not answer */
+	struct waitq unstalled;
 };
 
 struct cluster {
@@ -45,7 +48,7 @@ static inline struct gfid cluster_gfid(uint8_t kind, uint8_t n)
 static inline void cluster_brick_load(struct cluster *c, uint32_t i)
 {
 	struct cluster_brick *b = &c->b[i];
-	struct brick_options o = {.loop = c->loop, .boot = b->boot, .reserve_bytes = MIB(1)};
+	struct brick_options o = {.loop = c->loop, .boot = b->boot, .reserve_bytes = b->reserve_bytes};
 	struct err e = ERR_INIT;
 
 	CHECK(store_open_posix(b->dir, &b->store, &e) == 0);
@@ -57,16 +60,42 @@ static inline void cluster_brick_load(struct cluster *c, uint32_t i)
 	CHECK(brick_host_add(b->host, b->brick) == 0);
 }
 
+static inline void cluster_handle(void *arg, struct rpc_request *req)
+{
+	struct cluster_brick *b = arg;
+
+	while (b->stalled)
+		waitq_wait(&b->unstalled);
+	brick_host_handle(b->host, req);
+}
+
+static inline void cluster_on_open(void *arg, struct rpc_conn *conn)
+{
+	brick_host_on_open(((struct cluster_brick *)arg)->host, conn);
+}
+
+static inline void cluster_on_close(void *arg, struct rpc_conn *conn)
+{
+	brick_host_on_close(((struct cluster_brick *)arg)->host, conn);
+}
+
+static inline void cluster_stall(struct cluster *c, uint32_t i, bool on)
+{
+	c->b[i].stalled = on;
+	if (!on)
+		waitq_wake_all(&c->b[i].unstalled);
+}
+
 /* Brick i accepts connections. */
 static inline void cluster_connect(struct cluster *c, uint32_t i)
 {
 	struct cluster_brick *b = &c->b[i];
 	struct rpc_server_config cfg = {.net = net_kernel(),
 					.allowed_uid = (uint32_t)getuid(),
-					.handle = brick_host_handle,
-					.on_open = brick_host_on_open,
-					.on_close = brick_host_on_close,
-					.arg = b->host};
+					.handle = cluster_handle,
+					.on_open = cluster_on_open,
+					.on_close = cluster_on_close,
+					.arg = b};
 	struct err e = ERR_INIT;
 
 	CHECK(rpc_server_new(&cfg, &b->server) == 0);
@@ -128,6 +157,8 @@ static inline void cluster_new(struct cluster *c, struct loop *l, uint32_t k, ui
 		b->uuid = id.brick = cluster_gfid(2, (uint8_t)i);
 		b->boot = cluster_gfid(3, (uint8_t)i);
 		b->address.kind = ADDRESS_UNIX;
+		b->reserve_bytes = MIB(1);
+		waitq_init(&b->unstalled);
 		snprintf(b->address.host, sizeof(b->address.host), "%s/s%u", c->root, i);
 		struct store *s;
 		CHECK(store_open_posix(b->dir, &s, &e) == 0);

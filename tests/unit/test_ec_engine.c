@@ -37,8 +37,11 @@ struct model {
 	uint8_t *bytes[SHARDS];
 	struct ec_domain *d;
 	unsigned running, ops;
+	unsigned inside;         /* requests in d */
+	bool gateways_change;    /* FENCED is no surprise: wait for another d */
 	bool stop;
 	struct waitq ended;
+	struct waitq changed;    /* d, inside */
 };
 
 struct client {
@@ -51,6 +54,7 @@ static void model_new(struct model *m)
 {
 	memset(m, 0, sizeof(*m));
 	waitq_init(&m->ended);
+	waitq_init(&m->changed);
 	for (unsigned s = 0; s < SHARDS; s++)
 		CHECK((m->bytes[s] = calloc(1, AREA)));
 }
@@ -61,13 +65,44 @@ static void model_free(struct model *m)
 		free(m->bytes[s]);
 }
 
+/* True when the request is to be repeated on another domain, which is there on return. */
+static bool changed_gateway(struct model *m, const struct ec_domain *was, int rc)
+{
+	if (rc != -MYFS_E_FENCED || !m->gateways_change)
+		return false;
+	while (m->d == was)
+		waitq_wait(&m->changed);
+	return true;
+}
+
+static void leave(struct model *m)
+{
+	if (--m->inside == 0)
+		waitq_wake_all(&m->changed);
+}
+
+static int read_some(struct model *m, uint32_t shard, uint64_t off, uint32_t len, struct bufs *out)
+{
+	struct ec_domain *d;
+	int rc;
+
+	do {
+		d = m->d;
+		bufs_release(out);
+		m->inside++;
+		rc = ec_read(d, shard, off, len, out);
+		leave(m);
+	} while (changed_gateway(m, d, rc));
+	return rc;
+}
+
 static void compare(struct model *m, uint32_t shard, uint64_t off, uint32_t len)
 {
 	struct bufs out;
 	uint8_t *got = malloc(len ? len : 1);
 
 	bufs_init(&out);
-	int rc = ec_read(m->d, shard, off, len, &out);
+	int rc = read_some(m, shard, off, len, &out);
 	if (rc)
 		explain(m->d, "read", rc);
 	CHECK(rc == 0);
@@ -108,6 +143,42 @@ static void range_pick(struct client *c, uint64_t *off, uint64_t *len)
 	}
 }
 
+/* Nobody was told whether the change happened: each block must be all old or all new. The model takes what is there. */
+static void settle_doubt(struct model *m, uint32_t shard, uint64_t off, uint64_t len, const uint8_t *old)
+{
+	uint8_t *got = malloc(len), *now = m->bytes[shard] + off;
+	struct bufs out;
+
+	bufs_init(&out);
+	CHECK(read_some(m, shard, off, (uint32_t)len, &out) == 0);
+	bufs_copy_out(&out, 0, got, len);
+	bufs_release(&out);
+	for (uint64_t i = 0; i < len;) {
+		uint64_t n = min_u64(4096 - (off + i) % 4096, len - i);
+		if (memcmp(got + i, now + i, n) != 0 && memcmp(got + i, old + i, n) != 0) {
+			explain(m->d, "a block is neither old nor new", 0);
+			abort();
+		}
+		i += n;
+	}
+	memcpy(now, got, len);
+	free(got);
+}
+
+/* data NULL: zeroes. The model has the new bytes already. */
+static int change(struct model *m, uint32_t shard, uint64_t off, uint64_t len, struct iov data, bool fua, const uint8_t *old)
+{
+	struct ec_domain *d = m->d;
+
+	m->inside++;
+	int rc = data.n ? ec_write(d, shard, off, data, fua) : ec_zero(d, shard, off, len, fua);
+	leave(m);
+	if (!changed_gateway(m, d, rc))
+		return rc;
+	settle_doubt(m, shard, off, len, old);
+	return 0;
+}
+
 static void client_op(struct client *c)
 {
 	struct model *m = c->m;
@@ -116,6 +187,8 @@ static void client_op(struct client *c)
 	int rc = 0;
 
 	range_pick(c, &off, &len);
+	uint8_t *old = malloc(len);
+	memcpy(old, m->bytes[shard] + off, len);
 	if (what < 55) {
 		uint8_t *p = m->bytes[shard] + off, *copy = malloc(len);
 		prng_bytes(&c->rng, copy, len);
@@ -123,16 +196,22 @@ static void client_op(struct client *c)
 		struct iovec v[3] = {{copy, len / 3}, {copy + len / 3, len / 2}, {copy + len / 3 + len / 2, len - len / 3 - len / 2}};
 		struct iovec one = {copy, len};
 		bool cut = prng_chance(&c->rng, 0.2);
-		rc = ec_write(m->d, shard, off, cut ? (struct iov){v, 3} : (struct iov){&one, 1}, prng_chance(&c->rng, 0.05));
+		rc = change(m, shard, off, len, cut ? (struct iov){v, 3} : (struct iov){&one, 1}, prng_chance(&c->rng, 0.05), old);
 		free(copy);
 	} else if (what < 85) {
 		compare(m, shard, off, (uint32_t)len);
 	} else if (what < 95) {
 		memset(m->bytes[shard] + off, 0, len);
-		rc = ec_zero(m->d, shard, off, len, false);
+		rc = change(m, shard, off, len, (struct iov){0}, false, old);
 	} else {
-		rc = ec_flush(m->d);
+		struct ec_domain *d = m->d;
+		m->inside++;
+		rc = ec_flush(d);
+		leave(m);
+		if (changed_gateway(m, d, rc))
+			rc = 0;
 	}
+	free(old);
 	if (rc)
 		explain(m->d, what < 55 ? "write" : what < 95 ? "zero" : "flush", rc);
 	CHECK(rc == 0);
@@ -428,6 +507,189 @@ static void body_too_few(void *arg)
 	cluster_free(&c);
 }
 
+/* ---- everything at once ---- */
+
+struct chaos {
+	struct cluster c;
+	struct model m;
+	struct prng rng;
+	struct ec_set *sets[2];
+	unsigned now;            /* which of them owns the domain */
+	uint32_t down, cut;      /* masks */
+};
+
+static void chaos_switch_gateway(struct chaos *x)
+{
+	struct ec_domain *was = x->m.d;
+	uint32_t up = mask_all(x->c.n) & ~x->down;
+
+	if (mask_count(up & was->view.insync) < x->c.k || mask_count(up) < geo_of(was)->w)
+		return; /* it could only wait */
+	x->now = !x->now;
+	x->m.d = cluster_domain(x->sets[x->now], LUN, false); /* was is deposed while its requests run */
+	waitq_wake_all(&x->m.changed);
+	ec_domain_close(was); /* waits for the requests still in it */
+}
+
+static void chaos_down(struct chaos *x, uint32_t b)
+{
+	if (prng_chance(&x->rng, 0.3)) {
+		cluster_cut(&x->c, b);
+		x->cut |= MASK(b);
+	} else {
+		cluster_stop(&x->c, b, prng_chance(&x->rng, 0.2));
+	}
+	x->down |= MASK(b);
+}
+
+static void chaos_up(struct chaos *x, uint32_t b)
+{
+	if (mask_has(x->cut, b))
+		cluster_connect(&x->c, b);
+	else
+		cluster_start(&x->c, b);
+	x->down &= ~MASK(b);
+	x->cut &= ~MASK(b);
+}
+
+/* The host of one brick loses power while all others are well: what it holds is not believed any more. */
+static void chaos_power(struct chaos *x, uint32_t b)
+{
+	struct ec_domain_status st;
+
+	ec_domain_status(x->m.d, &st);
+	if (x->down || st.insync != mask_all(x->c.n))
+		return;
+	cluster_stop(&x->c, b, false);
+	prng_bytes(&x->rng, x->c.b[b].boot.b, 16);
+	cluster_start(&x->c, b);
+}
+
+static void chaos_step(struct chaos *x)
+{
+	uint32_t b = (uint32_t)prng_below(&x->rng, x->c.n);
+	uint64_t what = prng_below(&x->rng, 100);
+
+	if (what < 8)
+		chaos_switch_gateway(x);
+	else if (what < 16)
+		chaos_power(x, b);
+	else if (mask_has(x->down, b))
+		chaos_up(x, b);
+	else if (mask_count(x->down) < x->c.n - geo_of(x->m.d)->w || what < 30) /* now and then more than is tolerated: I/O waits */
+		chaos_down(x, b);
+	uint64_t until = loop_now_ns() + prng_below(&x->rng, 60) * NS_PER_MS;
+	unsigned ops = x->m.ops + (unsigned)prng_below(&x->rng, 30);
+	while (loop_now_ns() < until && x->m.ops < ops)
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+}
+
+static void body_chaos(void *arg)
+{
+	static struct chaos x;
+	struct client clients[CLIENTS];
+
+	memset(&x, 0, sizeof(x));
+	prng_seed(&x.rng, seed_now);
+	cluster_new(&x.c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	x.sets[0] = cluster_set(&x.c, 1, TIMEOUT);
+	x.sets[1] = cluster_set(&x.c, 2, TIMEOUT);
+	model_new(&x.m);
+	x.m.gateways_change = true;
+	x.m.d = cluster_domain(x.sets[0], LUN, true);
+	clients_start(&x.m, clients);
+	for (unsigned i = 0; i < ops_wanted(60); i++) {
+		chaos_step(&x);
+	}
+	while (x.down)
+		chaos_up(&x, (uint32_t)__builtin_ctz(x.down));
+	clients_stop(&x.m);
+	compare_all(&x.m);
+	wait_whole(x.m.d);
+	compare_all(&x.m);
+	ec_domain_close(x.m.d);
+	ec_set_close(x.sets[0]);
+	ec_set_close(x.sets[1]);
+	model_free(&x.m);
+	cluster_free(&x.c);
+}
+
+/* A brick that takes requests and never answers is put out of the way; writes go on, and it heals when it wakes up. */
+static void body_grey(void *arg)
+{
+	struct cluster c;
+	uint8_t block[4096];
+	struct bufs out;
+
+	memset(block, 0x11, sizeof(block));
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	struct ec_domain *d = cluster_domain(s, LUN, true);
+	put(d, 0, 0, block, sizeof(block));
+	cluster_stall(&c, 0, true);
+	for (uint32_t i = 0; i < 16; i++)
+		put(d, 0, i * MIB(1), block, sizeof(block)); /* all rotations: brick 0 is concerned */
+	CHECK(!mask_has(d->view.insync, 0));
+	bufs_init(&out);
+	for (uint32_t i = 0; i < 16; i++)
+		CHECK(ec_read(d, 0, i * MIB(1), 4096, &out) == 0);
+	bufs_release(&out);
+	cluster_stall(&c, 0, false);
+	wait_whole(d);
+	ec_domain_close(d);
+	ec_set_close(s);
+	cluster_free(&c);
+}
+
+/* A full brick: writes end with -ENOSPC and change nothing; zeroing, reading and flushing go on; with room again, so do writes. */
+static void body_full(void *arg)
+{
+	struct cluster c;
+	struct model m;
+	uint8_t block[8192];
+	struct iovec v = {block, sizeof(block)};
+
+	memset(block, 0x77, sizeof(block));
+	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	model_new(&m);
+	m.d = cluster_domain(s, LUN, true);
+	put(m.d, 0, 4096, block, sizeof(block));
+	memset(m.bytes[0] + 4096, 0x77, sizeof(block));
+	ec_domain_close(m.d);
+	for (uint32_t i = 0; i < c.n; i++) {
+		cluster_stop(&c, i, true);
+		c.b[i].reserve_bytes = UINT64_MAX / 4;
+		cluster_start(&c, i);
+	}
+	m.d = cluster_domain(s, LUN, false);
+	memset(block, 0x78, sizeof(block));
+	CHECK(ec_write(m.d, 0, 0, (struct iov){&v, 1}, false) == -ENOSPC);
+	v.iov_len = 100; /* the way through read-modify-write */
+	CHECK(ec_write(m.d, 0, 4000, (struct iov){&v, 1}, false) == -ENOSPC);
+	CHECK(ec_flush(m.d) == 0);
+	compare(&m, 0, 0, 100000);
+	CHECK(ec_zero(m.d, 0, 0, geo_of(m.d)->shard_bytes, false) == 0); /* frees space: always possible */
+	memset(m.bytes[0], 0, AREA);
+	compare(&m, 0, 0, 100000);
+	ec_domain_close(m.d);
+	for (uint32_t i = 0; i < c.n; i++) {
+		cluster_stop(&c, i, true);
+		c.b[i].reserve_bytes = MIB(1);
+		cluster_start(&c, i);
+	}
+	m.d = cluster_domain(s, LUN, false);
+	put(m.d, 0, 50000, block, sizeof(block));
+	memset(m.bytes[0] + 50000, 0x78, sizeof(block));
+	compare_all(&m);
+	ec_domain_close(m.d);
+	ec_set_close(s);
+	model_free(&m);
+	cluster_free(&c);
+}
+
+/* ---- rot ---- */
+
 /* Finds a fragment file below dir that holds the pattern and spoils one byte of it. */
 static const uint8_t *rot_pattern;
 static bool rot_done;
@@ -574,6 +836,24 @@ static void a_rotten_block_is_answered_right_and_repaired(void **state)
 	run(body_rot);
 }
 
+static void kills_power_cuts_and_takeovers_lose_nothing_acknowledged(void **state)
+{
+	(void)state;
+	run(body_chaos);
+}
+
+static void a_silent_brick_is_put_out_of_the_way(void **state)
+{
+	(void)state;
+	run(body_grey);
+}
+
+static void full_bricks_refuse_writes_and_nothing_else(void **state)
+{
+	(void)state;
+	run(body_full);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -583,6 +863,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(all_bricks_may_restart_at_once_under_load),
 		cmocka_unit_test(a_second_gateway_sees_every_acknowledged_write_and_fences_the_first),
 		cmocka_unit_test(with_too_few_bricks_requests_end_with_the_quorum_error_and_recover),
+		cmocka_unit_test(kills_power_cuts_and_takeovers_lose_nothing_acknowledged),
+		cmocka_unit_test(a_silent_brick_is_put_out_of_the_way),
+		cmocka_unit_test(full_bricks_refuse_writes_and_nothing_else),
 		cmocka_unit_test(a_rotten_block_is_answered_right_and_repaired),
 	};
 
