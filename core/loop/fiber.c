@@ -138,6 +138,8 @@ static void deadline_passed(void *arg)
 {
 	struct fiber *f = arg;
 
+	if (f->state == FIBER_READY)
+		return; /* woken in this very iteration and not run yet: the wake came first */
 	f->timed_out = true;
 	fiber_make_ready(f);
 }

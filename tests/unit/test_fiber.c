@@ -376,6 +376,40 @@ static void killing_a_group_stops_its_fibers_timers_and_deferred_work(void **sta
 	on_every_backend(kill_body);
 }
 
+static struct fiber *last_parked;
+
+static void wait_a_little(void *arg)
+{
+	(void)arg;
+	last_parked = fiber_self();
+	note(fiber_park_until(loop_now_ns() + NS_PER_MS) == 0 ? 'w' : 't');
+}
+
+/* More fibers than one iteration runs stand before the woken one, so its deadline passes while it is ready. */
+static void wake_before_deadline_body(void *arg)
+{
+	struct loop *l = arg;
+	struct fiber *waiter;
+
+	CHECK(fiber_run(l, "waiter", wait_a_little, l) == 0);
+	waiter = last_parked;
+	uint64_t due = loop_now_ns() + 2 * NS_PER_MS;
+	for (int i = 0; i < 5000; i++)
+		CHECK(fiber_spawn(l, "filler", nothing, NULL) == 0);
+	while (loop_precise_ns() < due)
+		;
+	fiber_wake(waiter);
+	fiber_yield();
+	fiber_yield();
+	trace_is("w");
+}
+
+static void a_wake_wins_over_a_deadline_that_passes_before_the_fiber_runs(void **state)
+{
+	(void)state;
+	on_every_backend(wake_before_deadline_body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -390,6 +424,7 @@ int main(void)
 	    cmocka_unit_test(sleep_lasts_until_its_deadline),
 	    cmocka_unit_test(the_fiber_limit_is_an_error_not_growth),
 	    cmocka_unit_test(thousands_of_fibers_come_and_go),
+	    cmocka_unit_test(a_wake_wins_over_a_deadline_that_passes_before_the_fiber_runs),
 	    cmocka_unit_test(killing_a_group_stops_its_fibers_timers_and_deferred_work),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
