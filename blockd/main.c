@@ -131,7 +131,7 @@ static int serve_nbd(struct program *p, struct err *e) YIELDS
 
 static int load_keys(struct program *p, struct err *e)
 {
-	int rc = p->opt.psk ? tls_creds_psk(p->opt.psk, p->opt.name, &p->psk, e) : 0;
+	int rc = p->opt.psk ? tls_creds_psk(p->opt.psk, TLS_CLUSTER_IDENTITY, &p->psk, e) : 0;
 
 	if (rc == 0 && p->opt.tls != TLS_MODE_OFF)
 		rc = tls_creds_x509_server(p->opt.tls_certs, false, &p->tls, e);

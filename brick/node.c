@@ -371,7 +371,7 @@ static int start(struct node *n, struct err *e) YIELDS
 	if (!rc)
 		rc = listen_addresses(n, e);
 	if (!rc && n->cfg.psk_path)
-		rc = tls_creds_psk(n->cfg.psk_path, "myfs", &n->tls, e);
+		rc = tls_creds_psk(n->cfg.psk_path, TLS_CLUSTER_IDENTITY, &n->tls, e);
 	if (!rc && brick_host_new(&n->host))
 		rc = err_set(e, -ENOMEM, "out of memory");
 	if (!rc)

@@ -6,6 +6,9 @@
 
 struct tls_creds;
 
+/* The name under which every daemon of a cluster presents the cluster key. */
+#define TLS_CLUSTER_IDENTITY "myfs"
+
 /* Cluster key: 32 raw bytes in a file of mode 0600 (refused otherwise). Identity is sent in clear. */
 int tls_creds_psk(const char *key_path, const char *identity, struct tls_creds **ret, struct err *e);
 /* Directory with ca-cert.pem, server-cert.pem, server-key.pem (nbdkit's and qemu-nbd's names); verify_peer asks for
