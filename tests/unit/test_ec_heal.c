@@ -1,12 +1,13 @@
-/* Bricks that were away, over real bricks in this process: what they missed comes back, only that, while the domain is in use; then
- * others are taken away so that every byte depends on the healed ones. Seeds are printed; MYFS_SEED repeats one, MYFS_GEOMETRY picks one. */
+/* Bricks that were away, over real bricks in this process: what they missed comes back, only that, while the domain is
+ * in use; then others are taken away so that every byte depends on the healed ones. Seeds are printed; MYFS_SEED
+ * repeats one, MYFS_GEOMETRY picks one. */
 #include "core/base/bitmap.h"
-#include "ec_cluster.h"
 #include "ec/ec_priv.h"
+#include "ec_cluster.h"
 
-#define LUN 1
-#define SHARDS 2u
-#define AREA (2u * 1024 * 1024 + 8192) /* bytes used of each shard: three regions */
+#define LUN     1
+#define SHARDS  2u
+#define AREA    (2u * 1024 * 1024 + 8192) /* bytes used of each shard: three regions */
 #define CLIENTS 3u
 #define TIMEOUT (60 * NS_PER_S)
 
@@ -15,7 +16,10 @@ struct geometry {
 	uint32_t k, r, chunk;
 };
 static const struct geometry geometries[] = {
-    {"2+1", 2, 1, 16384}, {"4+2", 4, 2, 16384}, {"replica 3", 1, 2, 16384}, {"3+3", 3, 3, 4096},
+    {"2+1", 2, 1, 16384},
+    {"4+2", 4, 2, 16384},
+    {"replica 3", 1, 2, 16384},
+    {"3+3", 3, 3, 4096},
 };
 
 static const struct geometry *geometry_now;
@@ -102,8 +106,9 @@ static void compare(struct world *w)
 		for (uint32_t i = 0; i < AREA; i++) {
 			if (got[i] == w->bytes[s][i])
 				continue;
-			fprintf(stderr, "%s seed %llu: shard %u block %u byte %u: got %02x, want %02x\n", geometry_now->name,
-				(unsigned long long)seed_now, s, i / 4096, i % 4096, got[i], w->bytes[s][i]);
+			fprintf(stderr, "%s seed %llu: shard %u block %u byte %u: got %02x, want %02x\n",
+				geometry_now->name, (unsigned long long)seed_now, s, i / 4096, i % 4096, got[i],
+				w->bytes[s][i]);
 			abort();
 		}
 		bufs_release(&out);
@@ -142,7 +147,8 @@ static void clients_start(struct world *w, struct client *c)
 {
 	w->stop = false;
 	for (uint32_t i = 0; i < CLIENTS; i++) {
-		c[i] = (struct client){.w = w, .first = AREA / 4096 * i / CLIENTS, .end = AREA / 4096 * (i + 1) / CLIENTS};
+		c[i] =
+		    (struct client){.w = w, .first = AREA / 4096 * i / CLIENTS, .end = AREA / 4096 * (i + 1) / CLIENTS};
 		prng_seed(&c[i].rng, seed_now * 1000 + i);
 		w->running++;
 		CHECK(fiber_spawn(loop_self(), "client", client_run, &c[i]) == 0);
@@ -185,9 +191,10 @@ static void wait_insync(struct world *w, uint32_t mask)
 		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
 		if (loop_now_ns() > deadline) {
 			struct ec_domain_status st = status(w);
-			fprintf(stderr, "in sync 0x%x, want 0x%x; connected 0x%x healing 0x%x cause %d missed %llu: %s\n", st.insync,
-				mask, st.connected, st.healing, (int)st.cause, (unsigned long long)st.missed_bytes,
-				w->d->last_error.text);
+			fprintf(stderr,
+				"in sync 0x%x, want 0x%x; connected 0x%x healing 0x%x cause %d missed %llu: %s\n",
+				st.insync, mask, st.connected, st.healing, (int)st.cause,
+				(unsigned long long)st.missed_bytes, w->d->last_error.text);
 			die("waiting for members", -ETIMEDOUT);
 		}
 	}
@@ -195,7 +202,8 @@ static void wait_insync(struct world *w, uint32_t mask)
 
 static void wait_all_insync(struct world *w) { wait_insync(w, mask_all(w->c.n)); }
 
-/* Every set of `tolerates` bricks that contains none of `keep` is taken away in turn, so that all reads lean on `keep`. */
+/* Every set of `tolerates` bricks that contains none of `keep` is taken away in turn, so that all reads lean on `keep`.
+ */
 static void compare_leaning_on(struct world *w, uint32_t keep)
 {
 	ec_domain_close(w->d);
@@ -235,7 +243,8 @@ static void body_tail(void *arg)
 	struct ec_domain_status st = status(&w);
 	uint64_t region = (uint64_t)ec_set_geometry(w.s)->region_rows * 4096;
 	CHECK(st.cause == EC_HEAL_NONE && st.missed_bytes == 0 && st.healing == 0);
-	CHECK(st.healed_bytes <= 2 * region); /* what was written meanwhile, not the rest; the tail before the loss was durable */
+	CHECK(st.healed_bytes <=
+	      2 * region); /* what was written meanwhile, not the rest; the tail before the loss was durable */
 	compare_leaning_on(&w, 1);
 	world_close(&w);
 }
@@ -349,7 +358,8 @@ static void body_pause(void *arg)
 	world_close(&w);
 }
 
-/* A brick comes back with its fragments, but others wrote at the same time and lost power: what it was healed with must be flushed. */
+/* A brick comes back with its fragments, but others wrote at the same time and lost power: what it was healed with must
+ * be flushed. */
 static void body_power(void *arg)
 {
 	struct world w;
@@ -403,8 +413,13 @@ static void body_wiped(void *arg)
 	struct cluster_brick *b = &w.c.b[0];
 	struct err e = ERR_INIT;
 	struct store *s;
-	struct brick_identity id = {.volume = w.c.volume, .brick = b->uuid, .brick_index = 0, .k = w.c.k, .r = w.c.r,
-				    .chunk_bytes = w.c.chunk, .journal_bytes = MIB(16)};
+	struct brick_identity id = {.volume = w.c.volume,
+				    .brick = b->uuid,
+				    .brick_index = 0,
+				    .k = w.c.k,
+				    .r = w.c.r,
+				    .chunk_bytes = w.c.chunk,
+				    .journal_bytes = MIB(16)};
 	CHECK(nftw(b->dir, cluster_remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0);
 	CHECK(mkdir(b->dir, 0700) == 0);
 	CHECK(store_open_posix(b->dir, &s, &e) == 0);
@@ -515,7 +530,8 @@ static void body_extents(void *arg)
 
 /* ---- runner ---- */
 
-static void run(fiber_fn *body)
+/* geometries: mask of those to run on. */
+static void run(fiber_fn *body, unsigned mask)
 {
 	const char *want = getenv("MYFS_SEED"), *only = getenv("MYFS_GEOMETRY");
 	struct loop *l;
@@ -523,7 +539,7 @@ static void run(fiber_fn *body)
 
 	for (unsigned i = 0; i < ARRAY_LEN(geometries); i++) {
 		geometry_now = &geometries[i];
-		if (only && strcmp(only, geometry_now->name) != 0)
+		if (only ? strcmp(only, geometry_now->name) != 0 : !((mask >> i) & 1))
 			continue;
 		assert_int_equal(loop_new(&(struct loop_options){0}, &l, &e), 0);
 		loop_random(&seed_now, sizeof(seed_now));
@@ -535,23 +551,28 @@ static void run(fiber_fn *body)
 	}
 }
 
-#define TEST(name, body) \
-	static void name(void **state) \
-	{ \
-		(void)state; \
-		run(body); \
+#define EC      0x2u /* 4+2 */
+#define EC_BOTH 0x3u /* and 2+1: nothing to spare while one is away */
+#define REPLICA 0x4u
+#define ALL     0xfu
+
+#define TEST(name, body, geometries_mask)                                                                              \
+	static void name(void **state)                                                                                 \
+	{                                                                                                              \
+		(void)state;                                                                                           \
+		run(body, geometries_mask);                                                                            \
 	}
 
-TEST(a_returned_brick_is_healed_of_what_it_missed_and_no_more, body_tail)
-TEST(bricks_heal_while_clients_write, body_under_load)
-TEST(a_brick_that_comes_and_goes_while_healing_is_healed_in_the_end, body_flapping)
-TEST(the_next_owner_finishes_the_healing, body_new_owner)
-TEST(pausing_holds_the_healing_and_loses_nothing, body_pause)
-TEST(a_joined_brick_survives_the_reboot_of_all_hosts, body_power)
-TEST(a_joined_brick_is_not_taken_for_one_that_lacks_what_it_was_healed_past, body_restart_after_join)
-TEST(an_emptied_brick_gets_everything, body_wiped)
-TEST(healing_keeps_holes, body_sparse)
-TEST(extents_never_call_data_a_hole, body_extents)
+TEST(a_returned_brick_is_healed_of_what_it_missed_and_no_more, body_tail, ALL)
+TEST(bricks_heal_while_clients_write, body_under_load, ALL)
+TEST(a_brick_that_comes_and_goes_while_healing_is_healed_in_the_end, body_flapping, EC_BOTH)
+TEST(the_next_owner_finishes_the_healing, body_new_owner, EC)
+TEST(pausing_holds_the_healing_and_loses_nothing, body_pause, EC)
+TEST(a_joined_brick_survives_the_reboot_of_all_hosts, body_power, EC_BOTH)
+TEST(a_joined_brick_is_not_taken_for_one_that_lacks_what_it_was_healed_past, body_restart_after_join, EC_BOTH | REPLICA)
+TEST(an_emptied_brick_gets_everything, body_wiped, EC | REPLICA)
+TEST(healing_keeps_holes, body_sparse, EC | REPLICA)
+TEST(extents_never_call_data_a_hole, body_extents, EC | REPLICA)
 
 int main(int argc, char **argv)
 {

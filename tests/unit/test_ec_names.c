@@ -1,8 +1,8 @@
-/* Names over real bricks in this process: changes reach every member, a brick that was away gets the missed and loses the deleted ones,
- * and no file loses its data because its name moved while the brick was away. */
+/* Names over real bricks in this process: changes reach every member, a brick that was away gets the missed and loses
+ * the deleted ones, and no file loses its data because its name moved while the brick was away. */
 #include "brick/ns.h"
-#include "ec_cluster.h"
 #include "ec/ec_priv.h"
+#include "ec_cluster.h"
 
 #define TIMEOUT (60 * NS_PER_S)
 
@@ -17,7 +17,7 @@ static struct gfid file(uint8_t n) { return cluster_gfid(0x40, n); }
 
 static struct bp_nsop_args op_new(uint32_t what, const struct gfid *parent, const char *name, const struct gfid *gfid)
 {
-	struct bp_nsop_args op = {.op = what, .name = (char *)(uintptr_t)name, .name2 = (char *)(uintptr_t)""};
+	struct bp_nsop_args op = {.op = what, .name = (char *)(uintptr_t)name, .name2 = (char *)(uintptr_t) ""};
 	if (parent)
 		memcpy(op.parent, parent->b, 16);
 	memcpy(op.gfid, gfid->b, 16);
@@ -78,17 +78,19 @@ static int set_xattr(uint8_t n, const char *name, const char *value)
 static const char *listing(uint32_t b)
 {
 	static char text[512];
-	struct bp_nsread_args args = {.op = BP_NS_READDIR, .name = (char *)(uintptr_t)""};
+	struct bp_nsread_args args = {.op = BP_NS_READDIR, .name = (char *)(uintptr_t) ""};
 	struct bp_nsread_res res = {0};
 	size_t len = 0;
 
 	memcpy(args.gfid, block_dir.b, 16);
-	int rc = b == UINT32_MAX ? ec_ns_read(names, &args, &res) : ns_read(brick_tree(cluster.b[b].brick), &args, &res);
+	int rc =
+	    b == UINT32_MAX ? ec_ns_read(names, &args, &res) : ns_read(brick_tree(cluster.b[b].brick), &args, &res);
 	CHECK(rc == 0);
 	text[0] = 0;
 	for (u_int i = 0; i < res.entries.entries_len; i++) {
 		const struct bp_entry *x = &res.entries.entries_val[i];
-		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s=%u", i ? " " : "", x->name, (uint8_t)x->gfid[15]);
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s=%u", i ? " " : "", x->name,
+					(uint8_t)x->gfid[15]);
 	}
 	xdr_free((xdrproc_t)xdr_bp_nsread_res, &res);
 	return text;
@@ -96,7 +98,7 @@ static const char *listing(uint32_t b)
 
 static bool has_xattr(uint32_t b, uint8_t n, const char *name, const char *value)
 {
-	struct bp_nsread_args args = {.op = BP_NS_STATX, .name = (char *)(uintptr_t)""};
+	struct bp_nsread_args args = {.op = BP_NS_STATX, .name = (char *)(uintptr_t) ""};
 	struct bp_nsread_res res = {0};
 	struct gfid g = file(n);
 	bool found = false;
@@ -112,13 +114,14 @@ static bool has_xattr(uint32_t b, uint8_t n, const char *name, const char *value
 	return found;
 }
 
-#define CHECK_LISTING(b, want) \
-	do { \
-		const char *got_ = listing(b); \
-		if (strcmp(got_, want) != 0) { \
-			fprintf(stderr, "%s:%d: brick %d has \"%s\", not \"%s\"\n", __FILE__, __LINE__, (int)(b), got_, want); \
-			abort(); \
-		} \
+#define CHECK_LISTING(b, want)                                                                                         \
+	do {                                                                                                           \
+		const char *got_ = listing(b);                                                                         \
+		if (strcmp(got_, want) != 0) {                                                                         \
+			fprintf(stderr, "%s:%d: brick %d has \"%s\", not \"%s\"\n", __FILE__, __LINE__, (int)(b),      \
+				got_, want);                                                                           \
+			abort();                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 static void wait_insync(uint32_t mask)
@@ -327,7 +330,7 @@ static void body_odd_one(void *arg)
 	struct gfid g = file(1);
 	struct bp_nsop_args op = op_new(BP_NS_RENAME, &block_dir, "a", &g);
 	memcpy(op.parent2, block_dir.b, 16);
-	op.name2 = (char *)(uintptr_t)"odd";
+	op.name2 = (char *)(uintptr_t) "odd";
 	CHECK(ns_apply(brick_tree(cluster.b[3].brick), &op) == 0);
 	struct bp_nsop_args other = op_new(BP_NS_MKFILE, &block_dir, "b", &(struct gfid){{9, 9}});
 	CHECK(ns_apply(brick_tree(cluster.b[3].brick), &other) == 0);
@@ -348,11 +351,11 @@ static void run(fiber_fn *body)
 	loop_free(l);
 }
 
-#define TEST(name, body) \
-	static void name(void **state) \
-	{ \
-		(void)state; \
-		run(body); \
+#define TEST(name, body)                                                                                               \
+	static void name(void **state)                                                                                 \
+	{                                                                                                              \
+		(void)state;                                                                                           \
+		run(body);                                                                                             \
 	}
 
 TEST(a_change_reaches_every_member_and_may_be_repeated, body_all)
