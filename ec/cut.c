@@ -1,4 +1,4 @@
-/* cut.c - a consistent cut: the committed content of some rows, from any K members, whatever is missing rebuilt. Protocol 2.4 (C), H7.
+/* cut.c - a consistent cut: the committed content of some rows, from any K members, whatever is missing rebuilt. H7.
  *
  * The caller's row lock (C or X) says that every commit on these rows was queued on every connection before; FIFO does the rest: all
  * sources answer for the same state. Sources are live members of the view only (I9), each block checked against its checksum.

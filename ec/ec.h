@@ -1,7 +1,7 @@
 /* ec.h - one brick set: N = K+R bricks that hold every stripe's K data and R parity chunks.
  *
  * A *set* is the connections to its bricks. A *domain* is one owned object on one set (a LUN with all its shards, or a volume's
- * namespace): opening it takes it over (fence, resolve, ready: protocol 2.9), after which reads and writes go through its
+ * namespace): opening it takes it over (fence, resolve, ready: PROTOCOL.md), after which reads and writes go through its
  * transactions. All calls belong to the set's loop. Addresses inside a domain are (shard, byte offset in shard); a
  * shard holds geometry.shard_bytes bytes. Rows, stripes and regions: see ec/geometry.h. */
 #ifndef MYFS_EC_H

@@ -1,4 +1,4 @@
-/* flush.c - making what was acknowledged durable, and moving the floor. Protocol 2.6.
+/* flush.c - making what was acknowledged durable, and moving the floor. PROTOCOL.md, Flush.
  *
  *   SYNC(floor) to every member and every healing brick, all queued without suspending: a consistent cut, behind all earlier COMMITs
  *   all members answered (whoever did not was dropped by a view change meanwhile) --> everything below floor is stable

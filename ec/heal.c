@@ -1,5 +1,5 @@
 /* heal.c - bringing back bricks that were out of sync: only what they missed, while the domain is in use.
- * Protocol 2.10.
+ * PROTOCOL.md, It comes back.
  *
  *   live & ~insync --REJOIN--> todo = missed map + what the brick threw away -----> in d->healing
  *                                                                                     |  per region, under an X lock:

@@ -1,4 +1,4 @@
-/* heal_names.c - a returned brick gets the names it missed and loses those that went meanwhile. Protocol 2.0, H24.
+/* heal_names.c - a returned brick gets the names it missed and loses those that went meanwhile. H24.
  *
  * The whole tree of names is small (the shards' directory is not looked into: its files are not names of the namespace
  * but data), so it is simply compared with a member's. The order matters, because data goes with the last name of its

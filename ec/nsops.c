@@ -1,4 +1,4 @@
-/* nsops.c - one change of a name on every member of the set, and looking at names. Protocol 2.0.
+/* nsops.c - one change of a name on every member of the set, and looking at names.
  *
  *   NSOP(view version, missed = everybody who is not a member) --> all members at once, each durable before it answers
  *   all members did it         done

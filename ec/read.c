@@ -6,7 +6,7 @@
  *                                  counted and repaired in the background
  *
  * A READ leaves after every COMMIT queued before it on that connection, so an acknowledged write is seen (ec_call_start). Each reply
- * carries the brick's promise epoch in its header: the place for the read fence of 2.7. */
+ * carries the brick's promise epoch in its header: the place for a fence of reads. */
 #include "core/base/crc32c.h"
 #include "ec/ec_priv.h"
 

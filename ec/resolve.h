@@ -1,17 +1,18 @@
-/* resolve.h - the decision of a takeover, as a pure function of what the fence replies said. Protocol 2.9, 2.15, H3,
- * H8, H9, H11.
+/* resolve.h - the decision of a takeover, as a pure function of what the fence replies said.
+ * PROTOCOL.md, Takeover; H3, H8, H9, H11.
  *
- *   1 ec_resolve_view()    >= W replies -> V, the newest view; nobody ever had one -> -ENOENT: the domain may be seeded
- *   2 ec_resolve_who()     V and the boot ids -> firm members and who is used; fewer than K firm -> wait, later roll
- * back 3 ec_resolve_decide()  digests of the used members -> commit or abort per transaction, and what dropped bricks
- * missed
+ *   1 ec_resolve_view()    >= W replies -> V, the newest view; nobody ever had one -> -ENOENT: it may be seeded
+ *   2 ec_resolve_who()     V and the boot ids -> firm members, who is used; fewer than K firm: wait, later roll back
+ *   3 ec_resolve_decide()  digests of the used -> commit or abort per transaction; what dropped bricks missed
  *
- * Words: firm = in-sync member whose journal tail is intact (its boot id is still the view's). lacks = participant,
- * used, and knows nothing of the tx although nothing of that age was trimmed. floor = every tx below it is decided and
- * durable on every in-sync participant: such a tx is never decided again and never "lacked" (its record may have been
- * trimmed or healed past). D1 without rollback no tx that any firm member committed is aborted. D2 an aborted tx takes
- * with it every later one that was computed from its bytes. D3 the same inputs, or those after a partly delivered
- * outcome, give the same outcome. */
+ * Words: firm = in-sync member whose journal tail is intact (its boot id is still the view's). lacks = participant, used,
+ * and knows nothing of the tx although nothing of that age was trimmed. floor = every tx below it is decided and durable
+ * on every in-sync participant: such a tx is never decided again and never "lacked" (its record may have been trimmed, or
+ * the brick healed past it). undone = aborted by a takeover; aborted by its owner, nothing was ever computed from it.
+ *
+ * D1 without rollback no tx that any firm member committed is aborted. D2 in a rollback an aborted tx takes with it every
+ * later one that was computed from its bytes; without one there is none, its rows were still locked. D3 the same inputs,
+ * or those after a partly delivered outcome, give the same outcome; with fewer bricks, one that fits what was delivered. */
 #ifndef MYFS_EC_RESOLVE_H
 #define MYFS_EC_RESOLVE_H
 

@@ -1,4 +1,4 @@
-/* rowlock.h - who may touch which rows of a domain's shards now. Protocol 2.4.
+/* rowlock.h - who may touch which rows of a domain's shards now.
  *
  *            held  D(other chunks)  D(same chunk)  C     X
  *   wanted D       ok               wait           wait  wait       D  partial write: chunk mask on a row range

@@ -1,4 +1,4 @@
-/* takeover.c - how a domain gets its owner: fence, resolve, ready. Protocol 2.9, 2.15.
+/* takeover.c - how a domain gets its owner: fence, resolve, ready. PROTOCOL.md, Takeover.
  *
  *   FENCE(0)      what epoch was ever promised?            E' = highest + 1
  *   FENCE(E')     promises of >= W bricks, with their views and undecided transactions

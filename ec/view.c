@@ -1,4 +1,4 @@
-/* view.c - who is in sync: writing a new view so that it counts, before anything relies on it. Protocol 2.8, H29.
+/* view.c - who is in sync: writing a new view so that it counts, before anything relies on it. PROTOCOL.md, A brick goes away; H29.
  *
  *   view_busy = true      no tx begins, no tx is acknowledged (joint rule)
  *   VIEW(E, v+1, ...) --> every live brick, at once; those that answer well hold it on stable storage

@@ -1,4 +1,4 @@
-/* viewrule.h - the rules about views of a (domain, set), pure. Protocol 2.8, 2.9 and H29.
+/* viewrule.h - the rules about views of a (domain, set), pure. PROTOCOL.md; H29.
  *
  * A view says who is in sync: {epoch, ver, RESOLVING | READY, insync mask, boot id per brick}. The newest by (epoch,
  * ver) counts. V1 |insync| >= K. V2 a view counts once it is on W bricks. V3 while a newer view is being written

@@ -1,4 +1,4 @@
-/* write.c - client requests to parts: what is cut where, and how many run at once. Protocol 2.5, step 1.
+/* write.c - client requests to parts: what is cut where, and how many run at once. PROTOCOL.md, A write.
  *
  *   request      |..unaligned..|..part of a stripe..|....whole stripes of a region....|....of the next....|..rest..|
  *   parts         RMW block      PARTIAL              FULL                              FULL                PARTIAL ...
