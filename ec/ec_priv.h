@@ -92,6 +92,7 @@ struct ec_slot {                  /* ring entry of tx n: what is still owed to i
 	uint32_t charged;         /* participants whose credit it holds ... */
 	uint32_t bytes;           /* ... this much of each: at least the payload */
 	enum ec_fate fate;
+	bool durable;             /* committed, and no loss of power can take it back */
 };
 
 enum ec_leg_state { EC_LEG_UNUSED, EC_LEG_SENT, EC_LEG_OK, EC_LEG_FAILED };
@@ -271,7 +272,11 @@ void ec_tx_send_sync(struct ec_tx *tx, uint32_t b);
 /* Waits until all sent legs ended. 0: every participant that is still a member holds it (a view change, if one was needed, is on W bricks).
  * -EAGAIN: abandoned or aborted, start anew. -ENOSPC, -MYFS_E_BADSUM (nak_brick), -EILSEQ, -MYFS_E_FENCED: aborted. */
 int ec_tx_settle(struct ec_tx *tx, uint32_t needed, uint64_t deadline_ns) YIELDS;
-void ec_tx_commit(struct ec_tx *tx); /* queues COMMIT; from here it is decided */
+/* Does it build on bytes of a tx that a loss of power may still take back? The resolution would take this one back with it (H8), however
+ * durable its own legs are. A whole-stripe write builds on nothing. */
+bool ec_tx_leans(const struct ec_tx *tx);
+/* Queues COMMIT; from here it is decided. durable: its legs are, and it does not lean. */
+void ec_tx_commit(struct ec_tx *tx, bool durable);
 void ec_tx_abort(struct ec_tx *tx);
 void ec_tx_end(struct ec_tx *tx);    /* back to the pool; aborts it when it was begun and not decided */
 void ec_decide_flush(struct ec_domain *d, uint32_t b);

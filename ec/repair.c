@@ -51,7 +51,7 @@ static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t s
 		return rc;
 	if (!mask_has(tx->acked, b))
 		return -EAGAIN; /* it was dropped: healing brings the block */
-	ec_tx_commit(tx);
+	ec_tx_commit(tx, !ec_tx_leans(tx));
 	return 0;
 }
 

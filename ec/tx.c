@@ -416,7 +416,22 @@ int ec_tx_settle(struct ec_tx *tx, uint32_t needed, uint64_t deadline_ns) YIELDS
 	}
 }
 
-void ec_tx_commit(struct ec_tx *tx)
+bool ec_tx_leans(const struct ec_tx *tx)
+{
+	struct ec_domain *d = tx->d;
+	const struct ec_slot *own = slot_of(d, tx->id.n);
+
+	if (tx->tx_kind == BP_TX_FULL)
+		return false;
+	for (uint64_t n = d->stable_n; n < tx->id.n; n++) {
+		const struct ec_slot *s = &d->ring[n % EC_RING];
+		if (s->shard == own->shard && (s->regions & own->regions) && s->fate != EC_ABORTED && !s->durable)
+			return true;
+	}
+	return false;
+}
+
+void ec_tx_commit(struct ec_tx *tx, bool durable)
 {
 	struct ec_domain *d = tx->d;
 
@@ -427,6 +442,7 @@ void ec_tx_commit(struct ec_tx *tx)
 	for (uint32_t m = tx->mask & tx->acked; m; m &= m - 1)
 		decide_queue(d, (uint32_t)__builtin_ctz(m), &tx->id);
 	uint32_t bytes = slot_of(d, tx->id.n)->bytes;
+	slot_of(d, tx->id.n)->durable = durable;
 	slot_decide(d, tx->id.n, EC_COMMITTED);
 	ec_sync_note(d, bytes);
 }

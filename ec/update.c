@@ -1,4 +1,4 @@
-/* update.c - the four ways to write some rows of one region, one transaction each. Protocol 2.5.
+/* update.c - the four ways to write some rows of one region, one transaction each. PROTOCOL.md, A write.
  *
  *   FULL   whole stripes             ABS to all N                                         X lock    1 round trip
  *   RCW    > K/2 chunks of a stripe  cut-read the rest; ABS to touched data and parity    X         2
@@ -11,7 +11,7 @@
  * Each attempt: admit, lock, look at the old bytes when needed, begin, send, settle, commit. An attempt that met a view change, a
  * takeover, a stale cache entry or a rotten block leaves nothing behind and the part starts over.
  * U1 the tx number is taken while the lock is held, so numbers of conflicting tx grow in lock order. U2 the row lock is released after COMMIT
- * was queued on every connection. U3 at exactly K members every leg is durable before COMMIT (H12), also when the view shrank meanwhile. */
+ * was queued on every connection. U4 a FUA write that leans on earlier ones is acknowledged after a SYNC of them. U3 at exactly K members every leg is durable before COMMIT (H12), also when the view shrank meanwhile. */
 #include "core/base/crc32c.h"
 #include "ec/ec_priv.h"
 
@@ -41,6 +41,7 @@ struct update {
 	struct rowlock lock;
 	struct ec_tx *tx;
 	bool durable;             /* every leg sent so far is durable when answered */
+	uint64_t lean_epoch;      /* FUA, committed in this epoch on top of what is not durable yet: U4. 0: not so */
 };
 
 /* ---- shapes ---- */
@@ -58,6 +59,7 @@ static void update_init(struct update *u, const struct ec_part *p)
 	u->n = 0;
 	u->tx = NULL;
 	u->durable = false;
+	u->lean_epoch = 0;
 	u->start = ec_rotation_start(u->g, &u->d->gfid, p->shard);
 	u->region = ec_block_locate(u->g, p->lba).region;
 	u->parity_bricks = u->data_bricks = 0;
@@ -135,9 +137,20 @@ static int finish(struct update *u) YIELDS
 		u->durable = true;
 		rc = ec_tx_settle(tx, UINT32_MAX, u->p->deadline_ns);
 	}
-	if (!rc)
-		ec_tx_commit(tx);
+	if (!rc) {
+		bool leans = ec_tx_leans(tx);
+		u->lean_epoch = leans && u->p->fua ? tx->id.epoch : 0;
+		ec_tx_commit(tx, u->durable && !leans);
+	}
 	return rc;
+}
+
+/* U4. A takeover meanwhile may have been a rollback, which decides about it: once more then. */
+static int make_firm(const struct ec_part *p, uint64_t epoch) YIELDS
+{
+	int rc = ec_domain_sync(p->d, p->deadline_ns);
+
+	return !rc && p->d->epoch != epoch ? -EAGAIN : rc;
 }
 
 static void cache_update(struct update *u)
@@ -664,6 +677,8 @@ static int attempt(const struct ec_part *p) YIELDS
 		ec_tx_abort(u.tx);
 	rowlock_release(&p->d->locks, &u.lock);
 	ec_tx_end(u.tx);
+	if (!rc && u.lean_epoch)
+		return make_firm(p, u.lean_epoch);
 	return rc == -MYFS_E_BADSUM ? repair_leg(&u, rotten_brick, rotten_row, rotten_n) : rc;
 }
 
