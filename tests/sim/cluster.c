@@ -146,6 +146,7 @@ void cluster_brick_wipe(struct cluster *c, uint32_t i)
 	assert(!host_is_up(b->host));
 	world_trace(c->world, "%s gets an empty disk", host_name(b->host));
 	disk_wipe(b->disk);
+	disk_set_capacity(b->disk, SIM_DISK_BYTES);
 	b->formatted = false;
 }
 

@@ -329,6 +329,8 @@ void disk_wipe(struct disk *d)
 	list_for_each_safe(i, &d->inodes, struct inode, node)
 		inode_free(i);
 	d->used_pages = 0;
+	d->lie_needle[0] = '\0'; /* what was wrong with the old disk went with it */
+	memset(d->fail, 0, sizeof(d->fail));
 	names_init(d);
 }
 

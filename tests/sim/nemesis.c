@@ -363,6 +363,8 @@ static void new_fault(struct schedule *s)
 	enum fault f = fault_pick(s);
 	if (f == FAULT_N || (s->live && mask_count(s->bad) > s->cluster.tolerates))
 		return; /* nothing is switched on, or the cluster is getting up after all of it fell */
+	if (mask_count(cluster_serving(&s->cluster)) < s->cluster.n / 2 || (cluster_opening(&s->cluster) && prng_chance(&s->prng, 0.8)))
+		return; /* those that lie down do not fall; a takeover is disturbed now and then, not always */
 	if (!wide_fault(s, f)) {
 		uint32_t b = (uint32_t)prng_below(&s->prng, s->cluster.n);
 		if (!host_is_up(s->cluster.bricks[b].host) || (!harmless(f) && !may_break(s, b)))
