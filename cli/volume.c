@@ -57,7 +57,8 @@ int volume_check_placement(const struct volume_plan *plan, struct err *e)
 			uint32_t same = 0;
 			for (size_t j = set * n; j < (set + 1) * n; j++)
 				same += strcmp(plan->bricks[i].node, plan->bricks[j].node) == 0;
-			if (same > survives)
+			/* One brick a node is the best there is, also for layouts that stop when any brick is gone. */
+			if (same > max_u64(survives, 1))
 				return err_set(e, -EPERM, "node %s would hold %" PRIu32 " bricks of one set, but a set of %" PRIu32 "+%" PRIu32
 				               " survives the loss of %" PRIu32, plan->bricks[i].node, same, plan->k, plan->r, survives);
 		}
