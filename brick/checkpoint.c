@@ -2,20 +2,26 @@
  *
  *   1 pick      stable versions, rows ascending, at most ROUND_ROWS of them; they are busy from here on
  *   2 fold      DELTA: read the base, check its crc (H19), XOR; now every picked version has an absolute value
- *   3 FOLD      records {row, crc_old, crc_new} into the journal, fdatasync
+ *   3 FOLD      records {row, crc_old, crc_new} into the journal; fdatasync when a row is relative
  *   4 write     base blocks and checksums; zeros are punched
  *   5 sync      every touched fragment
  *   6 DONE      record; the versions leave the overlay
  *
  * A crash between 3 and 6 is settled at replay: a DELTA row's base has crc_new (written), crc_old (not yet) or neither (torn: the row is
  * bad until a peer's copy arrives); ABS and ZERO rows are simply redone. A round that fails for space leaves its versions where
- * they were and is repeated later. Only one round runs at a time (ckpt_lock). */
+ * they were and is repeated later. Only one round runs at a time (ckpt_lock).
+ *
+ * Background rounds form sweeps: a sweep takes the versions whose oldest record was there when it began, and no later ones, so
+ * that rows written again and again cannot keep it from those that hold the tail of the journal. Rounds are large because each
+ * costs a few syncs whatever its size, and because rows next to each other then leave in one write; between some rows a round
+ * lets the requests of the loop pass. */
 #include <stdlib.h>
 
 #include "brick/brick_priv.h"
 #include "core/base/crc32c.h"
 
-#define ROUND_ROWS 1024u        /* 4 MiB */
+#define ROUND_ROWS 4096u        /* 16 MiB */
+#define BREATH_ROWS 16u         /* rows read or written before others run */
 #define WRITE_ROWS 64u          /* one write */
 #define SYNC_FIBERS 8u          /* fragments synced at the same time */
 #define AGE_NS (2 * NS_PER_S)
@@ -43,6 +49,8 @@ struct round {
 	struct group *groups;
 	uint32_t n_items, n_groups;
 	uint64_t number;
+	uint64_t before_lsn; /* only versions whose oldest record lies before */
+	uint32_t breath;     /* rows since others ran */
 	bool scarce;         /* no disk space: only what needs none */
 	/* step 5 */
 	uint32_t next_sync, syncing;
@@ -59,7 +67,7 @@ static void pick_shard(struct round *r, struct domain *d, struct oshard *s)
 	for (uint32_t row = overlay_next_row(o, s, 0); row != UINT32_MAX && r->n_items < ROUND_ROWS;
 	     row = overlay_next_row(o, s, row + 1)) {
 		struct row_ver *v = overlay_stable(o, s, row, d->floor);
-		if (!v || (r->scarce && v->kind != VER_ZERO))
+		if (!v || v->min_lsn >= r->before_lsn || (r->scarce && v->kind != VER_ZERO))
 			continue;
 		v->busy = true;
 		r->items[r->n_items++] = (struct item){.s = s, .row = row, .v = v};
@@ -93,6 +101,15 @@ static void pick(struct round *r, struct domain *only)
 		list_del(head);
 		list_push_back(&b->domains, head);
 	}
+}
+
+static void breathe(struct round *r, uint32_t rows) YIELDS
+{
+	r->breath += rows;
+	if (r->breath < BREATH_ROWS)
+		return;
+	r->breath = 0;
+	fiber_yield();
 }
 
 /* ---- 2 fold ---- */
@@ -138,8 +155,10 @@ static int fold_group(struct round *r, struct group *g, uint8_t *block) YIELDS
 	int rc = frag_get(r->b->tree, &g->d->gfid, g->s->shard, create, &g->f);
 	if (rc == -ENOENT && !create)
 		rc = 0;
-	for (uint32_t i = 0; i < g->n && rc == 0; i++)
+	for (uint32_t i = 0; i < g->n && rc == 0; i++) {
 		rc = fold_item(r, g, &r->items[g->first + i], block);
+		breathe(r, r->items[g->first + i].rel ? 1 : 0);
+	}
 	return rc;
 }
 
@@ -178,14 +197,19 @@ static int log_fold(struct round *r, const struct group *g)
 	return journal_append(r->b->journal, REC_FOLD, len, NULL, &lsn);
 }
 
+/* Rows that do not depend on the base are redone from their durable PREPs and COMMITs whether or not this record survives. */
 static int announce(struct round *r) YIELDS
 {
+	uint64_t durable = journal_durable_pos(r->b->journal);
+	bool needed = false;
 	for (uint32_t i = 0; i < r->n_groups; i++) {
 		int rc = log_fold(r, &r->groups[i]);
 		if (rc < 0)
 			return rc;
 	}
-	return journal_sync(r->b->journal, journal_end(r->b->journal));
+	for (uint32_t i = 0; i < r->n_items && !needed; i++)
+		needed = r->items[i].rel || r->items[i].v->last_lsn >= durable;
+	return needed ? journal_sync(r->b->journal, journal_end(r->b->journal)) : 0;
 }
 
 /* ---- 4 write ---- */
@@ -224,6 +248,7 @@ static int write_group(struct round *r, struct group *g) YIELDS
 		int rc = it->bad ? 0 : zero ? punch_run(g, it->row, n) : write_run(r, g, g->first + i, n);
 		if (rc < 0)
 			return rc;
+		breathe(r, n);
 		i += n;
 	}
 	return 0;
@@ -301,11 +326,8 @@ static int run(struct round *r) YIELDS
 	int rc = fold(r);
 	if (rc == 0)
 		rc = announce(r);
-	for (uint32_t i = 0; i < r->n_groups && rc == 0; i++) {
+	for (uint32_t i = 0; i < r->n_groups && rc == 0; i++)
 		rc = write_group(r, &r->groups[i]);
-		if (i % 16 == 15)
-			fiber_yield();
-	}
 	if (rc == 0)
 		rc = sync_all(r);
 	return rc == 0 ? retire(r) : rc;
@@ -324,9 +346,9 @@ static void release(struct round *r)
 	free(r->groups);
 }
 
-int checkpoint_round(struct brick *b, struct domain *only) YIELDS
+static int round_before(struct brick *b, struct domain *only, uint64_t before_lsn) YIELDS
 {
-	struct round r = {.b = b, .number = ++b->round};
+	struct round r = {.b = b, .number = ++b->round, .before_lsn = before_lsn};
 	if (b->failed[0])
 		return -EIO;
 	if (b->full)
@@ -350,6 +372,11 @@ int checkpoint_round(struct brick *b, struct domain *only) YIELDS
 	if (rc < 0 && rc != -ENOMEM)
 		brick_fail(b, "checkpoint could not write the base files"); /* H18: fail-stop, no second fsync */
 	return rc < 0 ? rc : rows;
+}
+
+int checkpoint_round(struct brick *b, struct domain *only) YIELDS
+{
+	return round_before(b, only, UINT64_MAX);
 }
 
 /* ---- trim ---- */
@@ -432,15 +459,18 @@ static void wait_for_work(struct brick *b) YIELDS
 		(void)fiber_park_until(due);
 }
 
+/* A sweep. The journal's tail mostly moves when it ends, so that is when the trim is worth a look. */
 static int work(struct brick *b) YIELDS
 {
+	uint64_t before_lsn = journal_end(b->journal);
 	int n, total = 0;
 	do {
 		fmutex_lock(&b->ckpt_lock);
-		n = checkpoint_round(b, NULL);
+		n = round_before(b, NULL, before_lsn);
 		fmutex_unlock(&b->ckpt_lock);
 		total += n > 0 ? n : 0;
-		if (n >= 0 && checkpoint_trim(b, false) < 0)
+		bool ends = n < (int)ROUND_ROWS;
+		if (n >= 0 && (ends || b->room_waiters) && checkpoint_trim(b, false) < 0)
 			return -EIO;
 	} while (n == (int)ROUND_ROWS && !b->stopping);
 	return n < 0 ? n : total;

@@ -43,6 +43,8 @@ int journal_append(struct journal *j, enum record_type type, uint32_t body_len, 
 /* Position behind the last appended record. */
 uint64_t journal_end(const struct journal *j);
 uint64_t journal_trim_pos(const struct journal *j);
+/* What lies before it is on stable storage. */
+uint64_t journal_durable_pos(const struct journal *j);
 uint64_t journal_size(const struct journal *j);
 uint64_t journal_used(const struct journal *j);
 /* True when a record of this size leaves `headroom` bytes free. */
