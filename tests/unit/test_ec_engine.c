@@ -523,8 +523,9 @@ static void chaos_switch_gateway(struct chaos *x)
 	struct ec_domain *was = x->m.d;
 	uint32_t up = mask_all(x->c.n) & ~x->down;
 
-	if (mask_count(up & was->view.insync) < x->c.k || mask_count(up) < geo_of(was)->w)
-		return; /* it could only wait */
+	/* Members it has not lost stay members whatever it does next: without K of them a takeover could only wait. */
+	if (was->state != EC_SERVING || mask_count(up & ec_insync_live(was)) < x->c.k || mask_count(up) < geo_of(was)->w)
+		return;
 	x->now = !x->now;
 	x->m.d = cluster_domain(x->sets[x->now], LUN, false); /* was is deposed while its requests run */
 	waitq_wake_all(&x->m.changed);
