@@ -13,18 +13,24 @@ static bool takes_part(const struct dht_range *r)
 	return r->start != 0 || r->stop != 0;
 }
 
-static uint64_t share_of(const uint64_t *sizes, uint32_t sets, uint32_t set)
+/* Sum of all sizes; 0 when one of them is not known: then every set gets the same share. */
+static unsigned __int128 total_of(const uint64_t *sizes, uint32_t sets)
 {
-	unsigned __int128 total = 0, share;
+	unsigned __int128 total = 0;
 
-	for (uint32_t i = 0; sizes && i < sets; i++) {
-		if (sizes[i] == 0) {
-			sizes = NULL;
-			break;
-		}
+	for (uint32_t i = 0; i < sets; i++) {
+		if (sizes[i] == 0)
+			return 0;
 		total += sizes[i];
 	}
-	share = sizes ? (unsigned __int128)CIRCLE_LAST * sizes[set] / total : CIRCLE_LAST / sets;
+	return total;
+}
+
+static uint64_t share_of(const uint64_t *sizes, uint32_t sets, uint32_t set)
+{
+	unsigned __int128 total = sizes ? total_of(sizes, sets) : 0;
+	unsigned __int128 share = total ? (unsigned __int128)CIRCLE_LAST * sizes[set] / total : CIRCLE_LAST / sets;
+
 	/* Even the smallest set keeps a place, so that its range cannot be mistaken for "takes no part". */
 	return share < 2 ? 2 : (uint64_t)share;
 }

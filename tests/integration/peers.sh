@@ -31,7 +31,13 @@ tools() { # state
   ! grep -iE 'fail|error' "$work/out" || { cat "$work/out"; die "qemu-io"; }
 }
 
+properties() { # state
+  step "$1: any export against a model, through libnbd"
+  /usr/bin/python3 "$(dirname "$0")/nbd_properties.py" "$uri"
+}
+
 fio_verify() { # state
+  properties "$1"
   step "$1: fio verify, 512 B to 1 MiB, unaligned, trims between"
   fio --name=v --verify_state_save=0 --ioengine=nbd --uri="$uri" --rw=randwrite --bsrange=512-1M --bs_unaligned=1 --size=192M --io_size=96M --verify=crc32c --verify_fatal=1 --iodepth=16 \
     --output="$work/fio.log" --randseed="${2:-7}" || { cat "$work/fio.log"; die fio; }
