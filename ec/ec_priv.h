@@ -183,7 +183,7 @@ struct ec_domain {
 	uint32_t reserved;            /* admitted, not yet numbered */
 	struct ec_decide_queue *decide; /* [n] */
 	uint32_t decide_mask;
-	struct deferred decide_deferred;
+	struct timer decide_timer;
 
 	struct ec_missed missed;      /* what bricks out of sync lack: union over all bricks at takeover, grown by writes */
 	uint64_t *shards;             /* bitmap of shards that may exist */

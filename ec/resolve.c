@@ -9,7 +9,7 @@
 int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *facts, struct ec_view *ret, struct err *e)
 {
 	const struct ec_view *best = NULL;
-	unsigned replies = 0;
+	unsigned replies = 0, seeded = 0;
 	for (uint32_t b = 0; b < g->n; b++) {
 		const struct ec_fence_fact *f = &facts[b];
 		if (!f->replied)
@@ -17,6 +17,7 @@ int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *fac
 		replies++;
 		if (!f->has_view)
 			continue;
+		seeded++;
 		if (best && ec_view_cmp(&f->view, best) == 0 && f->view.insync != best->insync)
 			return err_set(e, -MYFS_E_PROTO, "two different views with epoch %llu version %llu",
 				       (unsigned long long)best->epoch, (unsigned long long)best->ver);
@@ -27,6 +28,8 @@ int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *fac
 		return err_set(e, -MYFS_E_QUORUM, "%u of %u bricks answered, %u needed", replies, g->n, g->w);
 	if (!best)
 		return err_set(e, -ENOENT, "no brick has a view");
+	if (seeded < g->w) /* H14: those that were emptied may be the ones that knew a newer view */
+		return err_set(e, -MYFS_E_UNSEEDED, "%u of %u bricks know it, %u needed; the others came back empty", seeded, g->n, g->w);
 	*ret = *best;
 	return 0;
 }

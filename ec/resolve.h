@@ -42,7 +42,7 @@ static inline int ec_tx_cmp(const bp_tx *a, const bp_tx *b)
 }
 
 /* Newest view among the replies. 0; -MYFS_E_QUORUM: fewer than W replied; -ENOENT: W replied and no brick at all has a
- * view. */
+ * view; -MYFS_E_UNSEEDED: some have one, but fewer than W: it need not be the newest. */
 int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *facts, struct ec_view *ret, struct err *e);
 
 struct ec_resolve_members {

@@ -153,6 +153,8 @@ static int fence_until_decidable(struct takeover *t, struct ec_view *ret_v, uint
 		if (rc)
 			return rc;
 		rc = ec_resolve_view(geo_of(d), t->facts, ret_v, t->e);
+		if (rc == -MYFS_E_UNSEEDED) /* never served: its seeding was cut off. Else bricks with a view must return */
+			rc = d->opt.create ? -ENOENT : -MYFS_E_QUORUM;
 		if (rc)
 			return rc;
 		rc = ec_resolve_who(geo_of(d), ret_v, t->facts, loop_now_ns() >= patience, &t->members, t->e);
@@ -432,6 +434,7 @@ static void serve(struct takeover *t)
 	if (t->members.rollback)
 		d->rollbacks++;
 	ec_tx_reset(d);
+	d->opt.create = false; /* from now on emptied bricks are a loss, not a beginning */
 	d->epoch = t->epoch;
 	ec_missed_release(&d->missed);
 	d->missed = t->missed;

@@ -150,7 +150,16 @@ static void a_domain_nobody_has_a_view_of_may_be_seeded(void **state)
 	for (uint32_t b = 0; b < N; b++)
 		facts[b].has_view = false;
 	assert_int_equal(ec_resolve_view(&geo, facts, &v, NULL), -ENOENT);
-	facts[4].has_view = true;
+}
+
+static void emptied_bricks_do_not_help_to_find_the_newest_view(void **state)
+{
+	(void)state;
+	struct ec_view v;
+	for (uint32_t b = 0; b < N; b++)
+		facts[b].has_view = b >= 3;
+	assert_int_equal(ec_resolve_view(&geo, facts, &v, NULL), -MYFS_E_UNSEEDED);
+	facts[0].has_view = true;
 	assert_int_equal(ec_resolve_view(&geo, facts, &v, NULL), 0);
 }
 
@@ -497,7 +506,7 @@ static void a_member_that_has_no_view_any_more_is_none(void **state)
 	assert_int_equal(members.use, 0x1f);
 	assert_string_equal(outcome(), "C");
 	facts[0].has_view = facts[1].has_view = false;
-	assert_int_equal(decide(true), -MYFS_E_QUORUM); /* and no rollback makes it one */
+	assert_int_equal(decide(true), -MYFS_E_UNSEEDED); /* and no rollback makes it one */
 }
 
 static void transactions_are_decided_in_order_of_epoch_and_number(void **state)
@@ -666,6 +675,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(the_newest_view_of_any_reply_counts, setup, teardown),
 	    cmocka_unit_test_setup_teardown(fewer_than_w_replies_decide_nothing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(emptied_bricks_do_not_help_to_find_the_newest_view, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_domain_nobody_has_a_view_of_may_be_seeded, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_silent_bricks_view_does_not_count, setup, teardown),
 	    cmocka_unit_test_setup_teardown(two_views_of_one_version_are_a_contradiction, setup, teardown),
