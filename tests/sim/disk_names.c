@@ -148,6 +148,18 @@ void names_del(struct disk *d, struct entry *e)
 	entry_free(e);
 }
 
+void names_move(struct disk *d, struct entry *from, struct inode *to_dir, const char *to_name, struct entry *to)
+{
+	struct inode *i = from->inode;
+	if (to != NULL) {
+		names_del(d, to);
+		list_entry(d->changes.prev, struct change, node)->more = true;
+	}
+	names_del(d, from);
+	list_entry(d->changes.prev, struct change, node)->more = true;
+	names_add(d, to_dir, to_name, i);
+}
+
 unsigned names_links(const struct disk *d, const struct inode *i)
 {
 	unsigned n = 0;
@@ -256,11 +268,15 @@ void names_crash(struct disk *d)
 		n++;
 	keep = prng_below(world_prng(d->world), n + 1);
 	size_t k = 0;
+	bool more = false;
 	list_for_each(c, &d->changes, struct change, node) {
-		if (k++ == keep)
+		if (k >= keep && !more)
 			break;
+		k++;
+		more = c->more;
 		apply_durable(d, c);
 	}
+	keep = k;
 	k = n;
 	for (struct list *p = d->changes.prev; p != &d->changes && k > keep; p = p->prev, k--) {
 		struct change *c = list_entry(p, struct change, node);

@@ -59,6 +59,7 @@ enum change_kind { CHANGE_ADD, CHANGE_DEL, CHANGE_SETXATTR, CHANGE_RMXATTR };
 struct change {
 	struct list node;
 	enum change_kind kind;
+	bool more;             /* happens together with the next one */
 	uint64_t parent;       /* ADD, DEL */
 	char name[256];        /* entry or xattr name */
 	struct inode *inode;
@@ -119,6 +120,8 @@ int names_parent(struct disk *d, const char *path, struct inode **ret_dir, const
 struct entry *names_entry(struct disk *d, const struct inode *dir, const char *name);
 void names_add(struct disk *d, struct inode *dir, const char *name, struct inode *i);
 void names_del(struct disk *d, struct entry *e);
+/* The name to (its present entry, or NULL) becomes what from is; at once, for a crash too. */
+void names_move(struct disk *d, struct entry *from, struct inode *to_dir, const char *to_name, struct entry *to);
 unsigned names_links(const struct disk *d, const struct inode *i);
 bool names_dir_empty(const struct disk *d, const struct inode *dir);
 bool names_path_of(const struct disk *d, const struct inode *i, char *out, size_t cap);

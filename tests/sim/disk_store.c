@@ -320,10 +320,7 @@ static int s_rename(struct store *s, const char *from, const char *to)
 	struct inode *i = e->inode;
 	if (old != NULL && old->inode == i)
 		return 0;
-	if (old != NULL)
-		names_del(d, old);
-	names_del(d, e);
-	names_add(d, to_dir, to_name, i);
+	names_move(d, e, to_dir, to_name, old);
 	return 0;
 }
 

@@ -75,6 +75,16 @@ static void memory_lost(struct schedule *s, uint32_t b)
 	}
 }
 
+static void trace_view(struct schedule *s, const struct sim_gateway *gw, const struct ec_domain_status *st)
+{
+	struct view_seen x = {gw->turn, st->epoch, st->view_ver, st->insync, gw->domain->live, st->serving};
+	if (memcmp(&x, &s->view_seen, sizeof(x)) == 0)
+		return;
+	s->view_seen = x;
+	world_trace(s->world, "%s: view %llu.%llu in sync %x live %x healing %x%s", host_name(gw->host), (unsigned long long)st->epoch,
+		    (unsigned long long)st->view_ver, st->insync, gw->domain->live, st->healing, st->serving ? "" : " not serving");
+}
+
 static void notice(struct schedule *s)
 {
 	struct sim_gateway *gw = cluster_owner(&s->cluster);
@@ -82,6 +92,7 @@ static void notice(struct schedule *s)
 	if (gw == NULL)
 		return;
 	ec_domain_status(gw->domain, &st);
+	trace_view(s, gw, &st);
 	if (!st.serving || st.deposed || gw->domain->view_busy || gw->domain->view.state != BP_VIEW_READY)
 		return;
 	uint32_t relied = 0; /* members by what they had in the memory they lost */
@@ -290,6 +301,8 @@ static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
 	case FAULT_SYNC_EIO:
 		disk_fail(d, f == FAULT_READ_EIO ? DISK_FAIL_READ : f == FAULT_WRITE_EIO ? DISK_FAIL_WRITE : DISK_FAIL_SYNC, 1 + (unsigned)prng_below(&s->prng, 3));
 		s->bricks[b].may_fail = true;
+		if (f == FAULT_READ_EIO) /* a block that was once unreadable counts as rotten until somebody rewrites it */
+			s->rotten |= MASK(b);
 		set_bad(s, b);
 		soon_calm(s, b);
 		break;
@@ -363,6 +376,8 @@ static void new_fault(struct schedule *s)
 	enum fault f = fault_pick(s);
 	if (f == FAULT_N || (s->live && mask_count(s->bad) > s->cluster.tolerates))
 		return; /* nothing is switched on, or the cluster is getting up after all of it fell */
+	if (s->live && s->rotten != 0 && (f == FAULT_KILL_ALL || f == FAULT_POWER_ALL || f == FAULT_CUT_ALL))
+		return; /* K firm members go on alone: with rot among them that is not enough */
 	if (mask_count(cluster_serving(&s->cluster)) < s->cluster.n / 2 || (cluster_opening(&s->cluster) && prng_chance(&s->prng, 0.8)))
 		return; /* those that lie down do not fall; a takeover is disturbed now and then, not always */
 	if (!wide_fault(s, f)) {

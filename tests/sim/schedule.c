@@ -122,6 +122,7 @@ static void course(void *arg)
 	nemesis_end(s);
 	bool whole = settle(s);
 	verify(s, "after the run");
+	whole = whole && s->rotten == 0; /* rot that nobody has read yet, and bricks dropped as well, may be too much */
 	if (whole) {
 		nemesis_kill_all(s);
 		whole = settle(s);

@@ -65,6 +65,12 @@ struct brick_state {
 	struct gfid lost_boot;
 };
 
+struct view_seen {               /* for the trace: what the owner said last */
+	uint64_t turn, epoch, ver;
+	uint32_t insync, live;
+	uint64_t serving;
+};
+
 struct schedule {
 	struct schedule_config cfg;
 	struct schedule_result *result;
@@ -93,6 +99,7 @@ struct schedule {
 	uint32_t bad;            /* bricks that may lack something: not to be counted on */
 	uint32_t rotten;         /* bricks whose disks have lied */
 	uint64_t gateway_next_ns;/* when the next gateway is to be started; UINT64_MAX: one runs */
+	struct view_seen view_seen;
 	uint64_t spawned;        /* progress of helpers */
 };
 
