@@ -2,7 +2,7 @@
  * in use; then others are taken away so that every byte depends on the healed ones. Seeds are printed; MYFS_SEED
  * repeats one, MYFS_GEOMETRY picks one. */
 #include "core/base/bitmap.h"
-#include "ec/ec_priv.h"
+#include "ec/heal.h"
 #include "ec_cluster.h"
 
 #define LUN     1
@@ -206,10 +206,10 @@ static void wait_all_insync(struct world *w) { wait_insync(w, mask_all(w->c.n));
  */
 static void compare_leaning_on(struct world *w, uint32_t keep)
 {
+	uint32_t gone = 0, spare = tolerates(w);
 	ec_domain_close(w->d);
 	ec_set_close(w->s);
-	uint32_t gone = 0;
-	for (uint32_t i = 0; i < w->c.n && mask_count(gone) < tolerates(w); i++)
+	for (uint32_t i = 0; i < w->c.n && mask_count(gone) < spare; i++)
 		if (!mask_has(keep, i))
 			gone |= MASK(i);
 	for (uint32_t i = 0; i < w->c.n; i++)
