@@ -335,6 +335,7 @@ int method_lun_delete(void *arg, const json_t *params, json_t **ret, struct cont
 	int rc = find_spec(d, params, &row, error);
 
 	if (rc < 0 && error->exit_code == 5 && param_flag(params, "if_exists")) {
+		*error = (struct control_error){.code = ""};
 		*ret = json_pack("{s:n}", "gfid");
 		return 0;
 	}

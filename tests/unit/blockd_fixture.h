@@ -63,16 +63,20 @@ static void fixture_end(void)
 	mem_reset();
 }
 
-static struct blockd *gateway_start(const char *name)
+static struct blockd *gateway_start_at(const char *name, const char *control)
 {
-	struct blockd_config cfg = {
-		.loop = loop_self(), .net = net_kernel(), .name = name, .control = "unix:/nowhere.gw", .io_timeout_ns = NS_PER_S};
+	struct blockd_config cfg = {.loop = loop_self(), .net = net_kernel(), .name = name, .control = control, .io_timeout_ns = NS_PER_S};
 	struct blockd *d = NULL;
 	struct err e = ERR_INIT;
 
 	CHECK(registry_open(fixture_registry, false, &cfg.registry, &e) == 0);
 	CHECK(blockd_start(&cfg, &d, &e) == 0);
 	return d;
+}
+
+static inline struct blockd *gateway_start(const char *name)
+{
+	return gateway_start_at(name, "unix:/nowhere.gw");
 }
 
 static inline struct reg_lun make_lun(struct blockd *d, const char *name, uint64_t size)

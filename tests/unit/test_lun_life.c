@@ -1,6 +1,8 @@
 /* An open LUN: opened once for everybody, closed when idle or deposed, never served to a session of an earlier life. */
 #include "tests/unit/blockd_fixture.h"
 
+#include "blockd/control.h"
+
 static struct nbd_export *attach(struct blockd *d, const char *spec)
 {
 	struct nbd_provider p = exports_provider(d);
@@ -200,6 +202,48 @@ static void a_deposed_session_ends_for_good_even_when_the_lun_comes_back(void **
 	on_every_backend(deposed_body);
 }
 
+static void polite_body(void *arg)
+{
+	struct control_server *control = NULL;
+	struct nbd_provider p;
+	struct nbd_export_info info;
+	struct nbd_export *x, *y = NULL;
+	struct blockd *d, *other;
+	struct address address;
+	struct err e = ERR_INIT;
+	char text[128];
+
+	(void)arg;
+	fixture_new(1);
+	snprintf(text, sizeof(text), "unix:%s/gw.sock", fixture_dir);
+	CHECK(address_parse(text, &address, &e) == 0);
+	d = gateway_start_at("gw", text);
+	CHECK(control_server_start(net_kernel(), &address, blockd_methods, d, &control, &e) == 0);
+	make_lun(d, "lun", MIB(128));
+	x = attach(d, "vol/lun");
+	other = gateway_start("other");
+	p = exports_provider(other);
+	CHECK(p.open(p.arg, "vol/lun", NULL, &y, &info, &e) == -EBUSY);
+	CHECK(strstr(e.text, "attached by 1 client"));
+	CHECK(write_byte(d, x, 0, 1) == 0); /* nothing happened to the first one */
+	exports_provider(d).close(x);
+	e = (struct err)ERR_INIT;
+	CHECK(p.open(p.arg, "vol/lun", NULL, &y, &info, &e) == 0);
+	CHECK(list_empty(&d->luns)); /* it let go before the other one took it */
+	CHECK(read_byte(other, y, 0) == 1);
+	p.close(y);
+	control_server_stop(control);
+	blockd_stop(other);
+	blockd_stop(d);
+	fixture_end();
+}
+
+static void a_gateway_is_asked_before_its_lun_is_taken_and_refuses_while_it_is_used(void **state)
+{
+	(void)state;
+	on_every_backend(polite_body);
+}
+
 static void stopped_body(void *arg)
 {
 	struct reg_volume v;
@@ -351,6 +395,7 @@ int main(void)
 		cmocka_unit_test(everybody_who_waits_hears_why_the_open_failed_and_the_next_one_tries_again),
 		cmocka_unit_test(an_idle_lun_is_closed_after_a_while_and_forgotten),
 		cmocka_unit_test(a_deposed_session_ends_for_good_even_when_the_lun_comes_back),
+		cmocka_unit_test(a_gateway_is_asked_before_its_lun_is_taken_and_refuses_while_it_is_used),
 		cmocka_unit_test(stopping_a_volume_ends_its_sessions_and_starting_it_serves_again),
 		cmocka_unit_test(a_name_that_is_no_lun_is_not_found),
 		cmocka_unit_test(a_closed_lun_is_opened_and_healed_when_its_brick_returns),
