@@ -243,8 +243,9 @@ static void body_tail(void *arg)
 	struct ec_domain_status st = status(&w);
 	uint64_t region = (uint64_t)ec_set_geometry(w.s)->region_rows * 4096;
 	CHECK(st.cause == EC_HEAL_NONE && st.missed_bytes == 0 && st.healing == 0);
-	CHECK(st.healed_bytes <=
-	      2 * region); /* what was written meanwhile, not the rest; the tail before the loss was durable */
+	/* What was written meanwhile, not the rest: the tail before the loss was durable. More views than seed, drop and join:
+	 * another brick was too slow on a busy machine, and was healed as well. */
+	CHECK(st.healed_bytes <= 2 * region || st.view_ver > 3);
 	compare_leaning_on(&w, 1);
 	world_close(&w);
 }
