@@ -40,6 +40,7 @@ void nemesis_init(struct schedule *s)
 		double weight = 0.1 + (double)prng_below(&s->prng, 1000) / 1000.0;
 		s->fault_weight[f] = on ? weight : 0;
 	}
+	s->early_faults = prng_chance(&s->prng, 0.2);
 	s->fault_gap_ns = (NS_PER_MS * 10) << prng_below(&s->prng, 9);
 	for (unsigned i = 0; i < SIM_MAX_BRICKS; i++)
 		s->bricks[i] = (struct brick_state){.revive_ns = UINT64_MAX, .calm_ns = UINT64_MAX};
@@ -398,7 +399,7 @@ void nemesis_step(struct schedule *s, bool faults)
 {
 	ends_due(s);
 	notice(s);
-	if (faults && s->cluster.created && prng_chance(&s->prng, (double)NS_PER_MS * 5 / (double)s->fault_gap_ns))
+	if (faults && (s->cluster.created || s->early_faults) && prng_chance(&s->prng, (double)NS_PER_MS * 5 / (double)s->fault_gap_ns))
 		new_fault(s);
 }
 

@@ -95,6 +95,7 @@ struct schedule {
 	/* nemesis */
 	double fault_weight[FAULT_N];
 	uint64_t fault_gap_ns;
+	bool early_faults;       /* also while the LUN is opened for the first time */
 	struct brick_state bricks[SIM_MAX_BRICKS];
 	uint32_t bad;            /* bricks that may lack something: not to be counted on */
 	uint32_t rotten;         /* bricks whose disks have lied */
