@@ -29,6 +29,26 @@ void session_free(struct session *s);
 /* The domain, when this session holds its promise. 0, -MYFS_E_UNSEEDED, -MYFS_E_FENCED, -EIO when the brick has failed. */
 int session_domain(struct session *s, const char domain[16], struct domain **ret);
 
+/* ---- carry.c: journal records of domains that make no progress, moved out of the ring's way ---- */
+struct carry {
+	struct file *file;      /* NULL: nothing is carried */
+	uint64_t id, bytes;
+	struct gfid *domains;   /* whose records are in it */
+	size_t n;
+};
+/* The file state_load spoke of. -EUCLEAN when it is not what it was. */
+int carry_open(struct brick *b, uint64_t id, uint64_t bytes, struct err *e) YIELDS;
+int carry_scan(struct brick *b, int (*fn)(void *arg, struct record *r), void *arg) YIELDS;
+/* A new file: what is carried now and the ring's [trim, upto), of the domains that need something below upto. ret->file NULL: nobody does.
+ * *ret_same: the present file serves as it is, *ret is empty. ckpt_lock is held. */
+int carry_build(struct brick *b, uint64_t upto, struct carry *ret, bool *ret_same) YIELDS;
+/* Makes c (consumed) the present one, after the state file that names it is durable; the old file goes. */
+void carry_replace(struct brick *b, struct carry *c) YIELDS;
+void carry_discard(struct brick *b, struct carry *c) YIELDS; /* a built one that did not come into use */
+void carry_close(struct carry *c);
+/* True when the domain needs journal records below lsn. */
+bool carry_needed(const struct brick *b, const struct domain *d, uint64_t lsn);
+
 /* ---- engine.c: life of a brick ---- */
 struct brick_counters {
 	uint64_t reads, preps, commits, syncs, checkpoints, bytes_read, bytes_written, checksum_errors, repaired;
@@ -64,6 +84,8 @@ struct brick {
 	struct waitq ckpt_gone;
 	uint64_t round;            /* number of the last checkpoint round begun */
 	struct fmutex state_lock;  /* one state file write at a time */
+	struct carry carry;        /* changes under ckpt_lock */
+	uint64_t last_carry_id;
 
 	/* space.c */
 	uint64_t free_bytes, free_at_ns; /* what the file system said last, less what was written since */
@@ -142,10 +164,12 @@ struct state_head {
 	uint64_t round;
 	bool clean;                /* orderly stop ... */
 	uint64_t clean_end;        /* ... and the journal ended here */
+	uint64_t carry_id;         /* 0: no carry file */
+	uint64_t carry_bytes;
 };
 /* Loads domains into the brick. -ENOENT: never written. -EUCLEAN: damaged. */
 int state_load(struct brick *b, struct state_head *ret, struct err *e) YIELDS;
-int state_save(struct brick *b, uint64_t trim, bool clean) YIELDS;
+int state_save(struct brick *b, uint64_t trim, bool clean, const struct carry *carry) YIELDS;
 
 /* ---- recover.c ---- */
 int recover(struct brick *b, struct err *e) YIELDS;

@@ -381,18 +381,61 @@ int checkpoint_round(struct brick *b, struct domain *only) YIELDS
 
 /* ---- trim ---- */
 
-static uint64_t needed_from(const struct brick *b)
+/* Lowest position at or after the present trim that this domain needs. */
+static uint64_t domain_needs(const struct brick *b, const struct domain *d)
+{
+	uint64_t trim = journal_trim_pos(b->journal), min = tx_min_lsn(d, trim);
+	list_for_each(s, &d->shards.list, struct oshard, node)
+		for (uint32_t row = overlay_next_row(&b->overlay, s, 0); row != UINT32_MAX;
+		     row = overlay_next_row(&b->overlay, s, row + 1))
+			for (const struct row_ver *v = overlay_top(&b->overlay, s, row); v; v = v->older)
+				if (v->min_lsn >= trim) /* below: carried */
+					min = min_u64(min, v->min_lsn);
+	return min;
+}
+
+/* Where the ring may be trimmed to, when domains that need something below carry_below are carried. */
+static uint64_t trim_target(const struct brick *b, uint64_t carry_below)
 {
 	uint64_t min = journal_end(b->journal);
 	list_for_each(d, &b->domains, struct domain, node) {
-		min = min_u64(min, tx_min_lsn(d));
-		list_for_each(s, &d->shards.list, struct oshard, node)
-			for (uint32_t row = overlay_next_row(&b->overlay, s, 0); row != UINT32_MAX;
-			     row = overlay_next_row(&b->overlay, s, row + 1))
-				for (const struct row_ver *v = overlay_top(&b->overlay, s, row); v; v = v->older)
-					min = min_u64(min, v->min_lsn);
+		uint64_t need = domain_needs(b, d);
+		if (need >= carry_below)
+			min = min_u64(min, need);
 	}
 	return min;
+}
+
+/* One domain without an owner, or one whose gateway is stuck, must not stop the brick for all others: when the ring gets short of
+ * room, the domains that hold on to its older part are carried. */
+static uint64_t pick_trim(const struct brick *b, bool *ret_worth)
+{
+	uint64_t size = journal_size(b->journal), end = journal_end(b->journal), trim = journal_trim_pos(b->journal);
+	uint64_t to = trim_target(b, 0);
+	bool pressed = end - trim >= size / 8 * 5 || b->room_waiters;
+	if (pressed && to - trim < size / 8 && end - trim > size / 4)
+		to = trim_target(b, end - size / 4);
+	*ret_worth = to - trim >= size / 8 || (b->room_waiters && to - trim >= size / 64);
+	return to;
+}
+
+static int trim_to(struct brick *b, uint64_t to) YIELDS
+{
+	struct carry c = {0};
+	bool same;
+	int rc = carry_build(b, to, &c, &same);
+	if (rc < 0)
+		return rc;
+	rc = state_save(b, to, false, same ? &b->carry : &c);
+	if (rc < 0) {
+		if (!same)
+			carry_discard(b, &c);
+		return rc;
+	}
+	journal_set_trim(b->journal, to);
+	if (!same)
+		carry_replace(b, &c);
+	return 0;
 }
 
 int checkpoint_trim(struct brick *b, bool force) YIELDS
@@ -400,17 +443,15 @@ int checkpoint_trim(struct brick *b, bool force) YIELDS
 	if (b->failed[0])
 		return -EIO;
 	fmutex_lock(&b->ckpt_lock);
-	uint64_t to = needed_from(b), gain = to - journal_trim_pos(b->journal);
-	bool worth = gain >= journal_size(b->journal) / 8 || (b->room_waiters && gain >= journal_size(b->journal) / 64);
+	bool worth;
+	uint64_t to = pick_trim(b, &worth);
 	int rc = 0;
-	if (gain && (force || worth)) {
-		rc = state_save(b, to, false);
-		if (rc == 0)
-			journal_set_trim(b->journal, to);
-		else if (rc != -ENOSPC && rc != -EIO)
-			rc = -EIO;
-		if (rc == -EIO)
+	if (to > journal_trim_pos(b->journal) && (force || worth)) {
+		rc = trim_to(b, to);
+		if (rc < 0 && rc != -ENOSPC && rc != -EDQUOT && rc != -ENOMEM) {
 			brick_fail(b, "the state file could not be written");
+			rc = -EIO;
+		}
 	}
 	fmutex_unlock(&b->ckpt_lock);
 	room_wake(b);
@@ -471,7 +512,7 @@ static int work(struct brick *b) YIELDS
 		total += n > 0 ? n : 0;
 		bool ends = n < (int)ROUND_ROWS;
 		if (n >= 0 && (ends || b->room_waiters) && checkpoint_trim(b, false) < 0)
-			return -EIO;
+			return -EAGAIN; /* no room for the state: later */
 	} while (n == (int)ROUND_ROWS && !b->stopping);
 	return n < 0 ? n : total;
 }

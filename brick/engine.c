@@ -12,6 +12,7 @@ static void brick_free(struct brick *b, bool write_out) YIELDS
 	while (!list_empty(&b->sessions))
 		session_free(list_first(&b->sessions, struct session, node));
 	journal_close(b->journal, write_out);
+	carry_close(&b->carry);
 	while (!list_empty(&b->domains)) {
 		struct domain *d = list_first(&b->domains, struct domain, node);
 		assert(d->refs == 1); /* no handler is left */
@@ -78,7 +79,7 @@ void brick_close(struct brick *b) YIELDS
 	brick_quiesce(b);
 	/* Failing to tidy up costs a longer replay, or heal, at the next start; there is nobody left to tell. */
 	if (!b->failed[0] && brick_checkpoint(b, true) == 0)
-		(void)state_save(b, journal_trim_pos(b->journal), true);
+		(void)state_save(b, journal_trim_pos(b->journal), true, &b->carry);
 	brick_free(b, true);
 }
 

@@ -32,7 +32,6 @@ struct journal {
 	struct batch batch[2];
 	unsigned filling;         /* index of the batch appends go to */
 	uint64_t trim, end, written, durable;
-	uint64_t scan_end;
 	uint32_t prev_crc;
 	bool writer_running, syncing, write_out;
 	bool closing;
@@ -89,7 +88,9 @@ static int scan_fill(struct journal *j, struct scan *s, uint64_t lsn, size_t nee
 	return 0;
 }
 
-static int scan_run(struct journal *j, uint64_t from, uint64_t limit, int (*fn)(void *, struct record *), void *arg) YIELDS
+/* *ret_end: behind the last good record; *ret_prev (may be NULL): its crc, untouched when there was none. */
+static int scan_run(struct journal *j, uint64_t from, uint64_t limit, int (*fn)(void *, struct record *), void *arg,
+		    uint64_t *ret_end, uint32_t *ret_prev) YIELDS
 {
 	struct scan s = {.cap = SCAN_WINDOW, .pos = from};
 	s.win = malloc(s.cap);
@@ -125,22 +126,20 @@ static int scan_run(struct journal *j, uint64_t from, uint64_t limit, int (*fn)(
 		need = RECORD_HEADER_BYTES;
 	}
 	free(s.win);
-	j->scan_end = lsn;
-	if (have_prev)
-		j->prev_crc = prev;
+	*ret_end = lsn;
+	if (have_prev && ret_prev)
+		*ret_prev = prev;
 	return rc;
 }
 
-int journal_scan(struct journal *j, int (*fn)(void *, struct record *), void *arg) YIELDS
+int journal_scan(struct journal *j, uint64_t from, uint64_t to, int (*fn)(void *, struct record *), void *arg) YIELDS
 {
-	uint64_t limit = j->end;
-	int rc = journal_wait_written(j, limit);
-	if (rc < 0)
-		return rc;
-	uint32_t keep = j->prev_crc;
-	rc = scan_run(j, j->trim, limit, fn, arg);
-	j->prev_crc = keep;
-	if (rc == 0 && j->scan_end < limit)
+	assert(from >= j->trim && to <= j->end);
+	uint64_t ended;
+	int rc = journal_wait_written(j, to);
+	if (rc == 0)
+		rc = scan_run(j, from, to, fn, arg, &ended, NULL);
+	if (rc == 0 && ended < to)
 		rc = -EIO; /* what we wrote cannot be read back */
 	return rc;
 }
@@ -428,13 +427,13 @@ int journal_open(const struct journal_config *cfg, int (*fn)(void *, struct reco
 	waitq_init(&j->written_q);
 	waitq_init(&j->sync_q);
 	waitq_init(&j->idle_q);
-	int rc = scan_run(j, j->trim, j->trim + cfg->size_bytes, fn, arg);
-	j->end = j->written = j->scan_end;
+	int rc = scan_run(j, j->trim, j->trim + cfg->size_bytes, fn, arg, &j->end, &j->prev_crc);
+	j->written = j->end;
 	if (rc == 0)
 		rc = file_datasync(cfg->file); /* a process crash left it in the page cache only */
 	j->durable = j->end;
 	if (rc < 0) {
-		err_set(e, rc, "journal scan at position %llu: %s", (unsigned long long)j->scan_end, err_name(rc));
+		err_set(e, rc, "journal scan at position %llu: %s", (unsigned long long)j->end, err_name(rc));
 		free(j);
 		return rc;
 	}

@@ -29,8 +29,8 @@ struct journal_config {
  * behind the last good record. What the scan found is made durable before this returns. */
 int journal_open(const struct journal_config *cfg, int (*fn)(void *arg, struct record *r), void *arg, struct journal **ret,
 		 struct err *e) YIELDS;
-/* Reads the log again from trim to the present end, everything appended included. */
-int journal_scan(struct journal *j, int (*fn)(void *arg, struct record *r), void *arg) YIELDS;
+/* fn may suspend. Reads records again: [from, to), both ends of records, inside [trim, end). Everything appended before is waited for. */
+int journal_scan(struct journal *j, uint64_t from, uint64_t to, int (*fn)(void *arg, struct record *r), void *arg) YIELDS;
 /* Waits until nothing is in flight; with write_out, what is pending is written first. Frees. NULL is fine. */
 void journal_close(struct journal *j, bool write_out) YIELDS;
 

@@ -365,7 +365,7 @@ int record_parse(const uint8_t *p, size_t avail, uint64_t lsn, const uint32_t *p
 		*ret_need = RECORD_HEADER_BYTES;
 		return -EAGAIN;
 	}
-	struct record r = {.type = REC_LAST};
+	struct record r = {.type = REC_LAST, .raw = p};
 	uint32_t body_len;
 	if (!parse_header(p, lsn, prev, &r, &body_len))
 		return -EBADMSG;

@@ -83,6 +83,9 @@ struct record {
 	uint64_t lsn;
 	uint32_t total, payload_off, payload_len;
 	uint32_t crc;
+	const uint8_t *raw;   /* the whole record as it was read */
+	bool carried;         /* found in the carry file (carry.c), at byte carry_off, not in the ring */
+	uint64_t carry_off;
 	struct gfid domain;
 	union {
 		struct rec_prep prep;

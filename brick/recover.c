@@ -104,6 +104,8 @@ static int on_prep(struct replay *p, struct domain *d, const struct record *r)
 	t->participants = a->participants;
 	t->prep_lsn = r->lsn;
 	t->payload_off = r->payload_off;
+	t->carried = r->carried;
+	t->carry_off = r->carry_off;
 	for (uint32_t i = 0; i < a->ncrc; i++)
 		t->crc[i] = rec_prep_crc(a, i);
 	tx_set_state(b, t, TX_PREP);
@@ -341,7 +343,13 @@ static int load_payload(struct brick *b, struct tx *t) YIELDS
 	struct buf *buf = buf_alloc(len);
 	if (!buf)
 		return -ENOMEM;
-	int rc = journal_read_payload(b->journal, t->prep_lsn, t->payload_off, buf->data, len);
+	int rc;
+	if (t->carried) {
+		ssize_t n = file_pread(b->carry.file, buf->data, len, t->carry_off + t->payload_off);
+		rc = n < 0 ? (int)n : (size_t)n == len ? 0 : -EIO;
+	} else {
+		rc = journal_read_payload(b->journal, t->prep_lsn, t->payload_off, buf->data, len);
+	}
 	if (rc < 0) {
 		buf_unref(buf);
 		return rc;
@@ -431,8 +439,10 @@ int recover_domain(struct brick *b, struct domain *d) YIELDS
 	int rc = journal_wait_written(b->journal, journal_end(b->journal));
 	if (rc == 0) {
 		domain_forget_writes(b, d);
-		rc = journal_scan(b->journal, on_record, &p);
+		rc = carry_scan(b, on_record, &p);
 	}
+	if (rc == 0)
+		rc = journal_scan(b->journal, journal_trim_pos(b->journal), journal_end(b->journal), on_record, &p);
 	if (rc == 0)
 		rc = folds_settle(&p);
 	if (rc == 0)
@@ -513,7 +523,14 @@ int recover(struct brick *b, struct err *e) YIELDS
 		return rc;
 	p.state_lsn = h.state_lsn;
 	b->round = h.round;
-	rc = open_journal(b, &h, fresh, &p, e);
+	rc = carry_open(b, h.carry_id, h.carry_bytes, e);
+	if (rc == 0) {
+		rc = carry_scan(b, on_record, &p);
+		if (rc < 0)
+			err_set(e, rc, "carried journal records: %s", err_name(rc));
+	}
+	if (rc == 0)
+		rc = open_journal(b, &h, fresh, &p, e);
 	if (rc == 0) {
 		rc = folds_settle(&p);
 		if (rc == 0)
@@ -532,6 +549,6 @@ int recover(struct brick *b, struct err *e) YIELDS
 		loop_random(random, sizeof(random));
 		b->incarnation = gfid_from_random(random);
 	}
-	rc = state_save(b, journal_trim_pos(b->journal), false);
+	rc = state_save(b, journal_trim_pos(b->journal), false, &b->carry);
 	return rc < 0 ? err_set(e, rc, "state file %s: %s", TREE_STATE_PATH, err_name(rc)) : 0;
 }

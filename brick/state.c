@@ -14,7 +14,7 @@
 #define STATE_MAGIC UINT32_C(0x3153594D) /* "MYS1" */
 #define STATE_FORMAT 1u
 #define STATE_PRE 16u
-#define STATE_HEAD 80u
+#define STATE_HEAD 96u
 #define STATE_DOMAIN 100u /* without boots and missed */
 #define STATE_MAX (256u * 1024u * 1024u)
 
@@ -79,6 +79,8 @@ static uint8_t *state_encode(const struct brick *b, const struct state_head *h, 
 	wcur_le64(&c, h->round);
 	wcur_le64(&c, h->clean);
 	wcur_le64(&c, h->clean_end);
+	wcur_le64(&c, h->carry_id);
+	wcur_le64(&c, h->carry_bytes);
 	wcur_le64(&c, n);
 	list_for_each(d, &b->domains, struct domain, node)
 		if (domain_kept(d))
@@ -104,12 +106,13 @@ static int state_write(struct brick *b, const uint8_t *p, size_t len) YIELDS
 	return rc == 0 ? store_sync_dir(b->store, TREE_PRIVATE_DIR) : rc;
 }
 
-int state_save(struct brick *b, uint64_t trim, bool clean) YIELDS
+int state_save(struct brick *b, uint64_t trim, bool clean, const struct carry *carry) YIELDS
 {
 	fmutex_lock(&b->state_lock);
 	uint64_t end = journal_end(b->journal);
 	struct state_head h = {.boot = b->opt.boot, .incarnation = b->incarnation, .trim = trim, .state_lsn = end, .round = b->round,
-			       .clean = clean, .clean_end = clean ? end : 0};
+			       .clean = clean, .clean_end = clean ? end : 0,
+			       .carry_id = carry->file ? carry->id : 0, .carry_bytes = carry->file ? carry->bytes : 0};
 	size_t len;
 	uint8_t *p = state_encode(b, &h, &len);
 	int rc = p ? journal_sync(b->journal, end) : -ENOMEM;
@@ -176,6 +179,8 @@ static int state_decode(struct brick *b, const uint8_t *p, size_t len, struct st
 	h->round = rcur_le64(&c);
 	h->clean = rcur_le64(&c) != 0;
 	h->clean_end = rcur_le64(&c);
+	h->carry_id = rcur_le64(&c);
+	h->carry_bytes = rcur_le64(&c);
 	uint64_t n = rcur_le64(&c);
 	int rc = c.bad || h->trim > h->state_lsn ? -EUCLEAN : 0;
 	for (uint64_t i = 0; i < n && rc == 0; i++)

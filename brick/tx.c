@@ -91,11 +91,11 @@ void tx_free(struct brick *b, struct tx *t)
 	b->tx_pool = t;
 }
 
-uint64_t tx_min_lsn(const struct domain *d)
+uint64_t tx_min_lsn(const struct domain *d, uint64_t from)
 {
 	uint64_t min = UINT64_MAX;
 	list_for_each(t, &d->txs, struct tx, node)
-		if (t->state != TX_PREPARING && !t->busy)
+		if (t->state != TX_PREPARING && !t->busy && t->prep_lsn >= from)
 			min = min_u64(min, t->prep_lsn);
 	return min;
 }

@@ -29,6 +29,8 @@ struct tx {
 	uint64_t prep_lsn, commit_lsn;
 	uint64_t commit_seq;    /* recovery: order of commits */
 	uint32_t payload_off;   /* inside the record */
+	bool carried;           /* recovery: the record is in the carry file, at carry_off */
+	uint64_t carry_off;
 	struct slice payload;   /* undecided only; holds a reference */
 	uint32_t *crc;          /* per payload row */
 	uint32_t crc_inline[TX_INLINE_CRCS];
@@ -45,8 +47,8 @@ void tx_set_state(struct brick *b, struct tx *t, enum tx_state state); /* keeps 
 int tx_apply(struct brick *b, struct tx *t);
 /* Drops decided transactions below the domain's floor. -EPROTO when one below it is undecided. */
 int tx_drop_stable(struct brick *b, struct domain *d);
-/* Lowest PREP position any transaction of the domain still needs, UINT64_MAX when none. */
-uint64_t tx_min_lsn(const struct domain *d);
+/* Lowest PREP position at or after `from` that a transaction of the domain still needs, UINT64_MAX when none. */
+uint64_t tx_min_lsn(const struct domain *d, uint64_t from);
 
 /* ---- requests ---- */
 /* ret_delta: filled for BP_PREP_WANT_DELTA, the caller drops its reference. */

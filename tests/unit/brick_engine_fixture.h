@@ -144,6 +144,23 @@ static inline void engine_own(struct engine *g, uint32_t insync) YIELDS
 	CHECK(engine_view(g, BP_VIEW_READY, insync) == 0);
 }
 
+/* Another domain of the same brick that is written and made stable without end: what makes the journal go round. */
+struct neighbour {
+	struct gfid domain;
+	uint64_t epoch, ver, n;
+	bool owned;            /* since the last start */
+};
+
+static inline void neighbour_swap(struct engine *g, struct neighbour *o)
+{
+	struct neighbour mine = {g->domain, g->epoch, g->ver, g->n, o->owned};
+	g->domain = o->domain;
+	g->epoch = o->epoch;
+	g->ver = o->ver;
+	g->n = o->n;
+	*o = mine;
+}
+
 struct prep {
 	uint32_t shard, row, nrows, kind, flags, coef, missed;
 	uint8_t *data;          /* nrows blocks; NULL for zero */
@@ -276,6 +293,39 @@ static inline void engine_make_stable(struct engine *g) YIELDS
 {
 	CHECK(engine_sync(g, g->n + 1) == 0);
 	CHECK(engine_stable(g, g->n + 1) == 0);
+}
+
+/* Writes `mib` MiB of the neighbour and makes them stable. 0, or the first error (the brick has failed). */
+static inline int neighbour_write(struct engine *g, struct neighbour *o, unsigned mib) YIELDS
+{
+	static uint8_t data[256 * MYFS_BLOCK];
+	int rc = 0;
+	neighbour_swap(g, o);
+	if (!o->owned) {
+		struct bp_fence_res res;
+		g->n = 0;
+		rc = engine_fence(g, ++g->epoch, &res);
+		fence_free(&res);
+		g->ver++;
+		if (rc == 0)
+			rc = engine_view(g, BP_VIEW_READY, ALL_INSYNC);
+		o->owned = rc == 0;
+	}
+	for (unsigned i = 0; i < mib && rc == 0; i++) {
+		struct prep p = {.shard = 7, .row = 256 * (uint32_t)(g->n % 8), .nrows = 256, .kind = BP_ABS, .data = data};
+		memset(data, (int)g->n + 1, sizeof(data));
+		rc = engine_prep(g, ++g->n, &p, NULL);
+		if (rc == 0)
+			rc = engine_decide(g, g->n, true);
+		if (rc == 0)
+			rc = engine_sync(g, g->n + 1);
+		if (rc == 0)
+			rc = engine_stable(g, g->n + 1);
+		if (rc == 0)
+			rc = brick_checkpoint(g->b, i % 2 == 1);
+	}
+	neighbour_swap(g, o);
+	return rc;
 }
 
 #endif

@@ -409,7 +409,7 @@ ENGINE_TEST(a_journal_that_lost_synced_records_is_refused)
 	CHECK(store_open(g->dir.s, TREE_JOURNAL_PATH, O_RDWR, 0, &f) == 0);
 	engine_start(g);
 	engine_own(g, ALL_INSYNC);
-	CHECK(state_save(g->b, journal_trim_pos(g->b->journal), false) == 0);
+	CHECK(state_save(g->b, journal_trim_pos(g->b->journal), false, &g->b->carry) == 0);
 	uint64_t at = journal_trim_pos(g->b->journal);
 	engine_crash(g, false);
 	CHECK(file_pwrite(f, junk, sizeof(junk), at) == 0);
@@ -681,6 +681,71 @@ ENGINE_TEST(the_background_checkpoint_keeps_overlay_and_journal_small)
 	CHECK(g->b->count.checkpoints > 3);
 }
 
+/* A domain whose owner is gone keeps what it promised, without keeping the ring. */
+ENGINE_TEST(a_domain_without_progress_does_not_hold_the_journal)
+{
+	struct neighbour other = {.domain = test_gfid(0xd7)};
+	uint8_t one[MYFS_BLOCK] = {0}, have[MYFS_BLOCK];
+	one[5] = 1;
+	engine_write(g, 0, 1, 41); /* tx 1: stable, then in the base */
+	engine_make_stable(g);
+	CHECK(brick_checkpoint(g->b, false) == 0);
+	struct prep p = {.row = 1, .nrows = 1, .kind = BP_DELTA, .coef = 1, .data = one};
+	CHECK(engine_prep(g, 2, &p, NULL) == 0); /* committed, unstable */
+	CHECK(engine_decide(g, 2, true) == 0);
+	p.row = 2;
+	CHECK(engine_prep(g, 3, &p, NULL) == 0); /* undecided */
+	CHECK(engine_prep(g, 4, &p, NULL) == 0); /* aborted */
+	CHECK(engine_decide(g, 4, false) == 0);
+	CHECK(neighbour_write(g, &other, 40) == 0);
+	CHECK(journal_trim_pos(g->b->journal) > 2 * MIB(8) && g->b->carry.file && g->b->carry.n == 1);
+	for (int power = 0; power < 2; power++) {
+		engine_crash(g, power);
+		other.owned = false;
+		engine_start(g);
+		struct bp_fence_res res;
+		CHECK(engine_fence(g, ++g->epoch, &res) == 0);
+		const struct bp_fence_reply *r = res.items.items_val;
+		CHECK(r->txs.txs_len == 3 && r->txs.txs_val[0].state == BP_ST_COMMITTED && r->txs.txs_val[1].state == BP_ST_PREP);
+		CHECK(r->txs.txs_val[2].state == BP_ST_ABORTED);
+		fence_free(&res);
+		CHECK(neighbour_write(g, &other, 20) == 0); /* the carried records move with the trim */
+	}
+	CHECK(engine_resolve(g, 1, 3, true) == 0);
+	CHECK(engine_resolve(g, 1, 2, false) == 0); /* taken back: its payload is in the carry file */
+	g->ver++;
+	CHECK(engine_view(g, BP_VIEW_READY, ALL_INSYNC) == 0);
+	CHECK(row_is(g, 0, 1, 41));
+	g->n = 0;
+	engine_make_stable(g);
+	CHECK(neighbour_write(g, &other, 20) == 0);
+	CHECK(!g->b->carry.file); /* nobody needs it any more */
+	engine_crash(g, true);
+	engine_start(g);
+	engine_own(g, ALL_INSYNC);
+	bool good;
+	CHECK(row_is(g, 0, 1, 41));
+	CHECK(engine_read(g, 0, 2, 1, have, &good) == 0 && good && memcmp(have, one, MYFS_BLOCK) == 0);
+}
+
+ENGINE_TEST(a_brick_whose_carried_records_are_damaged_refuses_to_start)
+{
+	struct neighbour other = {.domain = test_gfid(0xd7)};
+	uint8_t data[MYFS_BLOCK] = {1};
+	struct prep p = {.nrows = 1, .kind = BP_ABS, .data = data};
+	char path[64];
+	CHECK(engine_prep(g, 1, &p, NULL) == 0);
+	CHECK(neighbour_write(g, &other, 20) == 0);
+	snprintf(path, sizeof(path), TREE_PRIVATE_DIR "/carry.%llu", (unsigned long long)g->b->carry.id);
+	engine_crash(g, false);
+	struct file *f;
+	CHECK(store_open(g->dir.s, path, O_RDWR, 0, &f) == 0);
+	CHECK(file_pwrite(f, "x", 1, 70) == 0);
+	file_close(f);
+	struct err e = ERR_INIT;
+	CHECK(engine_try_start(g, &e) == -EUCLEAN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -722,6 +787,8 @@ int main(void)
 		cmocka_unit_test(a_journal_write_error_stops_the_brick_for_good),
 		cmocka_unit_test(a_full_journal_makes_preps_wait_until_a_checkpoint_frees_it),
 		cmocka_unit_test(the_background_checkpoint_keeps_overlay_and_journal_small),
+		cmocka_unit_test(a_domain_without_progress_does_not_hold_the_journal),
+		cmocka_unit_test(a_brick_whose_carried_records_are_damaged_refuses_to_start),
 	};
 	return cmocka_run_group_tests_name("brick engine", tests, NULL, NULL);
 }

@@ -183,7 +183,7 @@ RING_TEST(the_ring_wraps_and_never_overwrites_what_is_needed)
 	ring_restart(g, true);
 	CHECK(journal_end(g->j) == end && g->seen.next == g->round && g->seen.n > 10);
 	struct seen again = {0};
-	CHECK(journal_scan(g->j, on_record, &again) == 0 && again.n == g->seen.n);
+	CHECK(journal_scan(g->j, journal_trim_pos(g->j), journal_end(g->j), on_record, &again) == 0 && again.n == g->seen.n);
 }
 
 RING_TEST(a_full_ring_refuses_records_until_it_is_trimmed)

@@ -28,6 +28,7 @@ struct mtx {
 
 struct model {
 	struct engine g;
+	struct neighbour other;         /* its writes push this domain's records out of the ring */
 	struct mtx tx[MAX_TXS];
 	size_t n;
 	uint64_t seq;
@@ -238,6 +239,12 @@ static void step_checkpoint(struct model *m) YIELDS
 	MCHECK(m, rc == 0 || brick_failure(m->g.b));
 }
 
+static void step_neighbour(struct model *m) YIELDS
+{
+	int rc = neighbour_write(&m->g, &m->other, 1 + (unsigned)prng_below(&m->g.rng, 9));
+	MCHECK(m, rc == 0 || brick_failure(m->g.b));
+}
+
 static void episode(struct model *m) YIELDS
 {
 	struct prng *r = &m->g.rng;
@@ -245,7 +252,7 @@ static void episode(struct model *m) YIELDS
 	uint64_t stop_at = prng_chance(r, 0.6) ? prng_below(r, steps) : UINT64_MAX;
 	for (uint64_t i = 0; i < steps && !brick_failure(m->g.b); i++) {
 		if (i == stop_at)
-			m->g.cs.writes_left = (int64_t)prng_below(r, 40);
+			m->g.cs.writes_left = (int64_t)prng_below(r, prng_chance(r, 0.3) ? 400 : 40);
 		uint64_t what = prng_below(r, 100);
 		if (what < 45)
 			step_prep(m);
@@ -253,8 +260,10 @@ static void episode(struct model *m) YIELDS
 			step_decide(m);
 		else if (what < 90)
 			step_sync(m);
-		else if (what < 97)
+		else if (what < 96)
 			step_checkpoint(m);
+		else if (what < 98)
+			step_neighbour(m);
 		else
 			fiber_yield();
 	}
@@ -434,6 +443,7 @@ static void one_seed(struct model *m, void *loop, uint64_t seed, bool torn) YIEL
 	m->n = 0;
 	m->seq = 0;
 	m->settled = (struct txid){0, 0};
+	m->other = (struct neighbour){.domain = test_gfid(0xd7)};
 	m->seed = seed;
 	m->torn = torn;
 	engine_make(&m->g, loop, seed);
@@ -460,6 +470,7 @@ static void one_seed(struct model *m, void *loop, uint64_t seed, bool torn) YIEL
 		}
 		m->g.background = prng_chance(&m->g.rng, 0.5);
 		m->g.checkpoint_bytes = prng_chance(&m->g.rng, 0.5) ? 64 * 1024 : 0;
+		m->other.owned = false;
 		engine_start(&m->g);
 		if (getenv("MYFS_TRACE"))
 			fprintf(stderr, "round %d: %s%s%s, epoch %llu next\n", round, failed ? "failed, " : "", orderly ? "orderly" : "crash",
