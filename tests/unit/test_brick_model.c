@@ -508,12 +508,12 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
 
 static void blocks_fiber(void *loop)
 {
-	run_seeds(loop, env_number("MYFS_SEED", 1), env_number("MYFS_SEEDS", getenv("MYFS_SEED") ? 1 : 25), false);
+	run_seeds(loop, env_number("MYFS_SEED", 1), env_number("MYFS_SEEDS", getenv("MYFS_SEED") ? 1 : 15), false);
 }
 
 static void torn_fiber(void *loop)
 {
-	run_seeds(loop, env_number("MYFS_SEED", 1001), env_number("MYFS_SEEDS", getenv("MYFS_SEED") ? 1 : 15), true);
+	run_seeds(loop, env_number("MYFS_SEED", 1001), env_number("MYFS_SEEDS", getenv("MYFS_SEED") ? 1 : 10), true);
 }
 
 static void the_brick_keeps_its_word_through_kills_and_power_cuts(void **state)
