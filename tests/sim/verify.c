@@ -57,7 +57,9 @@ static void take_leg(struct verify *v, struct ec_reads *r, uint32_t b, uint32_t 
 	for (uint32_t i = 0; i < n; i++) {
 		if (crc32c(dst + (size_t)i * MYFS_BLOCK, MYFS_BLOCK) == leg->crc[i])
 			continue;
-		if (!mask_has(v->s->rotten, b))
+		/* A parity block that was being folded when its power went is torn: known to be bad, and rebuilt by whoever reads it. */
+		bool torn = chunk >= v->d->set->geo.k && v->s->bricks[b].power_losses > 0;
+		if (!torn && !mask_has(v->s->rotten, b))
 			schedule_violation(v->s, "b%u: a block has a wrong checksum although its disk never lied (row %u)", b, leg->args.row + i);
 		v->bad[(size_t)chunk * n + i] = 1;
 	}
@@ -68,7 +70,7 @@ static void check_row(struct verify *v, uint32_t shard, uint32_t row, uint32_t n
 	const struct ec_geometry *g = &v->d->set->geo;
 	const uint8_t *data[EC_MAX_BRICKS];
 	uint8_t *parity[EC_MAX_BRICKS];
-	for (uint32_t c = 0; c < g->n; c++)
+	for (uint32_t c = 0; c < g->k; c++)
 		if (v->bad[(size_t)c * n + i])
 			return; /* a rotten one among them: reads and repair answer for it */
 	for (uint32_t c = 0; c < g->k; c++)
@@ -77,7 +79,7 @@ static void check_row(struct verify *v, uint32_t shard, uint32_t row, uint32_t n
 		parity[p] = v->rows + ((size_t)g->n * n + p) * MYFS_BLOCK;
 	ec_codec_encode(v->d->set->codec, data, parity, MYFS_BLOCK);
 	for (uint32_t p = 0; p < g->r; p++)
-		if (memcmp(parity[p], v->rows + ((size_t)(g->k + p) * n + i) * MYFS_BLOCK, MYFS_BLOCK) != 0)
+		if (!v->bad[(size_t)(g->k + p) * n + i] && memcmp(parity[p], v->rows + ((size_t)(g->k + p) * n + i) * MYFS_BLOCK, MYFS_BLOCK) != 0)
 			schedule_violation(v->s, "shard %u row %u: parity %u (b%u) does not belong to the data", shard, row + i, p,
 					   ec_brick_of(g, ec_rotation_start(g, &v->d->gfid, shard), row / g->region_rows, g->k + p));
 }
