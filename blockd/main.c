@@ -16,6 +16,7 @@
 #define LISTEN_FDS_START 3
 #define LISTEN_FDS_MAX 64
 #define STOP_MAX_NS (15 * NS_PER_S)
+#define LAST_TURNS 8u
 #define EXIT_USAGE 64
 #define EXIT_SYSTEM 2
 
@@ -201,6 +202,9 @@ static void main_fiber(void *arg)
 		control_server_stop(p->control);
 	blockd_stop(p->d);
 	timer_cancel(&p->stop_timer);
+	/* Readers of the connections just closed hear of it in the next turns of the loop, and free them. */
+	for (unsigned i = 0; i < LAST_TURNS; i++)
+		fiber_yield();
 }
 
 static void raise_file_limit(void)
