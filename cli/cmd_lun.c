@@ -234,7 +234,9 @@ static int run_delete(const struct invocation *in)
 	if (want_json(in))
 		return print_json("myfs.deleted/1", result);
 	if (!want_quiet(in)) {
-		if (now)
+		if (json_is_null(json_object_get(result, "gfid")))
+			printf("There is no LUN %s\n", in->args[0]);
+		else if (now)
 			printf("Deleted %s\n", in->args[0]);
 		else
 			printf("Moved %s to the trash; it stays 7 days: myfs-block trash restore %s\n", in->args[0], in->args[0]);
