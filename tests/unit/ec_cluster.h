@@ -1,7 +1,9 @@
-/* ec_cluster.h - the bricks of one set in this process, on unix sockets and throw-away directories, for tests of the engine. */
+/* ec_cluster.h - the bricks of one set in this process, on unix sockets and throw-away directories, for tests of the
+ * engine. */
 #ifndef MYFS_TEST_EC_CLUSTER_H
 #define MYFS_TEST_EC_CLUSTER_H
 
+#include <sys/xattr.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -135,6 +137,19 @@ static inline void cluster_stop(struct cluster *c, uint32_t i, bool orderly)
 	b->store = NULL;
 }
 
+/* In memory when that takes the bricks' xattrs: what is lost on a power cut is decided by the tests, not by the disk. */
+static inline void cluster_make_root(struct cluster *c)
+{
+	strcpy(c->root, "/dev/shm/myfs-ec-XXXXXX");
+	bool made = mkdtemp(c->root) != NULL;
+	if (made && setxattr(c->root, geteuid() == 0 ? "trusted.probe" : "user.probe", "1", 1, 0) == 0)
+		return;
+	if (made)
+		rmdir(c->root);
+	strcpy(c->root, "/tmp/myfs-ec-XXXXXX");
+	CHECK(mkdtemp(c->root));
+}
+
 static inline void cluster_new(struct cluster *c, struct loop *l, uint32_t k, uint32_t r, uint32_t chunk)
 {
 	struct err e = ERR_INIT;
@@ -146,8 +161,7 @@ static inline void cluster_new(struct cluster *c, struct loop *l, uint32_t k, ui
 	c->n = k + r;
 	c->chunk = chunk;
 	c->volume = cluster_gfid(1, 1);
-	strcpy(c->root, "/tmp/myfs-ec-XXXXXX");
-	CHECK(mkdtemp(c->root));
+	cluster_make_root(c);
 	for (uint32_t i = 0; i < c->n; i++) {
 		struct cluster_brick *b = &c->b[i];
 		struct brick_identity id = {.volume = c->volume, .brick_index = i, .k = k, .r = r, .chunk_bytes = chunk,
