@@ -162,6 +162,8 @@ static void brick_gave_up(struct schedule *s, uint32_t b)
 	if (!s->bricks[b].may_fail && !mask_has(s->rotten, b))
 		schedule_violation(s, "b%u stopped although its disk did nothing wrong: %s", b, x->why);
 	bool rebuild = x->damaged;
+	if (rebuild)
+		memory_lost(s, b);
 	cluster_brick_kill(&s->cluster, b, false);
 	if (rebuild)
 		cluster_brick_wipe(&s->cluster, b);
@@ -269,6 +271,7 @@ static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
 		stop_brick(s, b, f == FAULT_POWER);
 		break;
 	case FAULT_WIPE:
+		memory_lost(s, b);
 		stop_brick(s, b, false);
 		cluster_brick_wipe(&s->cluster, b);
 		s->rotten &= ~MASK(b);
