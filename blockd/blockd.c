@@ -1,7 +1,7 @@
 /* blockd.c - putting the gateway together and taking it apart.
  *
- * Start order: volumes are opened before anybody can connect, so that a client that comes back right after a restart finds its LUN.
- * Stop order: clients first, then LUNs (flushed), then volumes. */
+ * Start order: volumes are opened before anybody can connect, so that a client that comes back right after a restart
+ * finds its LUN. Stop order: clients first, then LUNs (flushed), then volumes. */
 #include "blockd/blockd.h"
 
 #include <stdio.h>

@@ -1,8 +1,9 @@
 /* blockd.h - the gateway's parts and how they hang together. One loop owns all of it.
  *
- *   NBD client -> exports.c -> lun.c (open LUNs) -> dht/      control socket -> control*.c -> catalogue.c, lun.c, volumes.c
- *                                  ^                                                              |
- *   watch.c: idle LUNs closed, stale ones healed    reconcile.c: registry -> volumes.c, catalogue.c (unfinished changes)
+ *   NBD client -> exports.c -> lun.c (open LUNs) -> dht/
+ *   control socket -> control*.c -> catalogue.c, lun.c, volumes.c
+ *   watch.c: idle LUNs closed, stale ones healed
+ *   reconcile.c: registry -> volumes.c, catalogue.c (unfinished changes)
  *
  * The registry says what should exist; nothing here is remembered only in memory that a kill -9 may not lose. */
 #ifndef MYFS_BLOCKD_H
@@ -26,18 +27,19 @@ struct blockd {
 	uint64_t io_timeout_ns;
 	uint64_t started_ns;
 	bool stopping;
-	struct list volumes;       /* struct volume: volumes.c */
-	struct list luns;          /* struct lun: lun.c; only LUNs somebody uses */
-	struct gfid_set attention; /* LUNs whose bricks may differ: open ones, and those closed before all bricks agreed */
-	struct gfid_set resizing;  /* LUNs whose new size is in the registry and maybe not yet on the bricks */
-	struct gfid_set trashed;   /* memory only: LUNs in the trash whose rename is known to be done */
-	struct list watches;       /* watch.c: what is known of attention's entries */
-	unsigned heals;            /* watch.c: LUNs held open to be healed */
-	unsigned fibers;           /* background fibers running */
-	struct waitq quiet;        /* woken when one of them ends */
-	struct waitq kick;         /* reconcile.c sleeps here */
+	struct list volumes; /* struct volume: volumes.c */
+	struct list luns;    /* struct lun: lun.c; only LUNs somebody uses */
+	struct gfid_set
+	    attention; /* LUNs whose bricks may differ: open ones, and those closed before all bricks agreed */
+	struct gfid_set resizing; /* LUNs whose new size is in the registry and maybe not yet on the bricks */
+	struct gfid_set trashed;  /* memory only: LUNs in the trash whose rename is known to be done */
+	struct list watches;      /* watch.c: what is known of attention's entries */
+	unsigned heals;           /* watch.c: LUNs held open to be healed */
+	unsigned fibers;          /* background fibers running */
+	struct waitq quiet;       /* woken when one of them ends */
+	struct waitq kick;        /* reconcile.c sleeps here */
 	bool kicked;
-	struct nbd_server *nbd;    /* owned; NULL in tests */
+	struct nbd_server *nbd; /* owned; NULL in tests */
 };
 
 /* Makes everything but sockets: registry rows of this gateway, volumes, background fibers. */
@@ -46,8 +48,8 @@ struct blockd_config {
 	struct net *net;
 	struct registry *registry; /* consumed, also on failure */
 	const char *name;
-	const char *control;       /* for the registry: "unix:/.." */
-	struct tls_creds *psk;     /* borrowed */
+	const char *control;   /* for the registry: "unix:/.." */
+	struct tls_creds *psk; /* borrowed */
 	uint64_t io_timeout_ns;
 };
 int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct err *e) YIELDS;

@@ -1,7 +1,7 @@
 /* catalogue.c - changes of which LUNs exist; see catalogue.h for the order of steps and why.
  *
- * Invariant: whatever changes a LUN's row or its names on the bricks holds the volume's `changing` lock, so steps of two changes never
- * mix on this gateway; rows are read again under it. */
+ * Invariant: whatever changes a LUN's row or its names on the bricks holds the volume's `changing` lock, so steps of
+ * two changes never mix on this gateway; rows are read again under it. */
 #include "blockd/catalogue.h"
 
 #include <stdio.h>
@@ -21,8 +21,9 @@ static int change_begin(struct blockd *d, const char *volume, struct volume **re
 
 	if (!v) {
 		rc = reg_volume_get(d->registry, volume, &row, e);
-		return rc == -ENOENT ? err_set(e, -ENOENT, "there is no volume %s", volume)
-		                     : err_set(e, rc < 0 ? rc : -ENXIO, "volume %s is not started on this gateway", volume);
+		return rc == -ENOENT
+			   ? err_set(e, -ENOENT, "there is no volume %s", volume)
+			   : err_set(e, rc < 0 ? rc : -ENXIO, "volume %s is not started on this gateway", volume);
 	}
 	fmutex_lock(&v->changing);
 	rc = volume_names(v, e);
@@ -85,7 +86,8 @@ int lun_finish_create(struct blockd *d, const struct reg_lun *row, struct err *e
 }
 
 /* Adds a CREATING row unless the name is taken. */
-static int add_row(struct blockd *d, const struct lun_wish *wish, struct reg_lun *row, struct reg_lun *ret_present, struct err *e)
+static int add_row(struct blockd *d, const struct lun_wish *wish, struct reg_lun *row, struct reg_lun *ret_present,
+		   struct err *e)
 {
 	uint8_t random[16];
 	int rc = registry_begin(d->registry, e);
@@ -99,10 +101,10 @@ static int add_row(struct blockd *d, const struct lun_wish *wish, struct reg_lun
 	}
 	loop_random(random, sizeof(random));
 	*row = (struct reg_lun){.gfid = gfid_from_random(random),
-	                        .size_bytes = wish->size_bytes,
-	                        .block_size = wish->block_size,
-	                        .state = REG_LUN_CREATING,
-	                        .created_ns = loop_wall_ns()};
+				.size_bytes = wish->size_bytes,
+				.block_size = wish->block_size,
+				.state = REG_LUN_CREATING,
+				.created_ns = loop_wall_ns()};
 	snprintf(row->volume, sizeof(row->volume), "%s", wish->volume);
 	snprintf(row->name, sizeof(row->name), "%s", wish->name);
 	snprintf(row->owner, sizeof(row->owner), "%s", d->self.name); /* whose business it is to finish it */
@@ -121,14 +123,16 @@ int lun_create(struct blockd *d, const struct lun_wish *wish, struct reg_lun *re
 	int rc;
 
 	if (wish->size_bytes == 0 || wish->size_bytes > DHT_MAX_FILE_BYTES || wish->size_bytes % wish->block_size != 0)
-		return err_set(e, -EINVAL, "the size must be a multiple of %u bytes, above 0 and at most 64 TiB", wish->block_size);
+		return err_set(e, -EINVAL, "the size must be a multiple of %u bytes, above 0 and at most 64 TiB",
+			       wish->block_size);
 	rc = change_begin(d, wish->volume, &v, e);
 	if (rc < 0)
 		return rc;
 	*ret_existed = false;
 	rc = add_row(d, wish, &row, ret, e);
 	if (rc == -EEXIST) {
-		*ret_existed = wish->if_missing && ret->size_bytes == wish->size_bytes && ret->block_size == wish->block_size;
+		*ret_existed =
+		    wish->if_missing && ret->size_bytes == wish->size_bytes && ret->block_size == wish->block_size;
 		change_end(v);
 		return *ret_existed ? 0 : err_set(e, -EEXIST, "%s/%s exists already", wish->volume, wish->name);
 	}
@@ -137,7 +141,8 @@ int lun_create(struct blockd *d, const struct lun_wish *wish, struct reg_lun *re
 		if (rc == 0)
 			row.owner[0] = '\0';
 		/* What could not be made is taken back, by reconcile.c when bricks are away. */
-		if (row_set_state(d, &row, rc == 0 ? REG_LUN_READY : REG_LUN_PURGING, rc == 0 ? e : NULL) < 0 && rc == 0)
+		if (row_set_state(d, &row, rc == 0 ? REG_LUN_READY : REG_LUN_PURGING, rc == 0 ? e : NULL) < 0 &&
+		    rc == 0)
 			rc = -EIO;
 		if (rc < 0)
 			reconcile_kick(d);
@@ -169,7 +174,8 @@ static int shrink_check(struct lun *l, uint64_t size_bytes, bool discard, struct
 	int rc;
 
 	if (l->sessions > 0)
-		return err_set(e, -EBUSY, "%s/%s is attached by %u client%s", l->row.volume, l->row.name, l->sessions, l->sessions == 1 ? "" : "s");
+		return err_set(e, -EBUSY, "%s/%s is attached by %u client%s", l->row.volume, l->row.name, l->sessions,
+			       l->sessions == 1 ? "" : "s");
 	if (discard)
 		return 0;
 	rc = dht_extents(l->file, size_bytes, l->row.size_bytes - size_bytes, beyond_emit, &b);
@@ -199,8 +205,8 @@ static int resize_open(struct lun *l, struct reg_lun *row, uint64_t size_bytes, 
 	int rc;
 
 	if (size_bytes > before) {
-		/* What lies beyond the present end is left from a larger past at most; clients must find zeros. Shards that were never written
-		 * cost nothing here. */
+		/* What lies beyond the present end is left from a larger past at most; clients must find zeros. Shards
+		 * that were never written cost nothing here. */
 		rc = dht_file_resized(l->file, size_bytes);
 		if (rc == 0)
 			rc = dht_zero(l->file, before, size_bytes - before, true);
@@ -245,7 +251,8 @@ int lun_finish_resize(struct blockd *d, const struct gfid *gfid, struct err *e)
 	return rc;
 }
 
-int lun_resize(struct blockd *d, const struct reg_lun *row, uint64_t size_bytes, bool allow_shrink, bool discard, struct err *e)
+int lun_resize(struct blockd *d, const struct reg_lun *row, uint64_t size_bytes, bool allow_shrink, bool discard,
+	       struct err *e)
 {
 	struct reg_lun now;
 	struct lun *l = NULL;
@@ -253,7 +260,8 @@ int lun_resize(struct blockd *d, const struct reg_lun *row, uint64_t size_bytes,
 	int rc;
 
 	if (size_bytes == 0 || size_bytes > DHT_MAX_FILE_BYTES || size_bytes % row->block_size != 0)
-		return err_set(e, -EINVAL, "the size must be a multiple of %u bytes, above 0 and at most 64 TiB", row->block_size);
+		return err_set(e, -EINVAL, "the size must be a multiple of %u bytes, above 0 and at most 64 TiB",
+			       row->block_size);
 	if (size_bytes < row->size_bytes && !allow_shrink)
 		return err_set(e, -EPERM, "shrinking %s/%s was not allowed", row->volume, row->name);
 	rc = change_begin(d, row->volume, &v, e);

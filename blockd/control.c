@@ -16,36 +16,39 @@ struct error_class {
 };
 
 static const struct error_class classes[] = {
-	{-EEXIST, "E-EXISTS-03", 3, NULL, "choose another name, or use --if-missing"},
-	{-ENOSPC, "E-NOSPACE-04", 4, "nothing was lost", "myfs brick list"},
-	{-ENOENT, "E-NOTFOUND-05", 5, NULL, "myfs-block list"},
-	{-EBUSY, "E-BUSY-06", 6, "nothing was changed", "myfs-block session list"},
-	{-EAGAIN, "E-BUSY-06", 6, "nothing was changed", "try again"},
-	{-EACCES, "E-DENIED-07", 7, NULL, NULL},
-	{-EPERM, "E-SHRINK-09", 9, "nothing was changed", NULL},
-	{-ENXIO, "E-STOPPED-02", 2, "data is safe", "myfs volume start"},
-	{-ESHUTDOWN, "E-STOPPED-02", 2, "data is safe", "myfs status"},
-	{-MYFS_E_FENCED, "E-BUSY-06", 6, "data is safe", "myfs-block info"},
-	{-EUCLEAN, "E-DAMAGED-02", 2, NULL, "myfs doctor"},
-	{-EINVAL, "E-USAGE-64", 64, NULL, NULL},
+    {-EEXIST, "E-EXISTS-03", 3, NULL, "choose another name, or use --if-missing"},
+    {-ENOSPC, "E-NOSPACE-04", 4, "nothing was lost", "myfs brick list"},
+    {-ENOENT, "E-NOTFOUND-05", 5, NULL, "myfs-block list"},
+    {-EBUSY, "E-BUSY-06", 6, "nothing was changed", "myfs-block session list"},
+    {-EAGAIN, "E-BUSY-06", 6, "nothing was changed", "try again"},
+    {-EACCES, "E-DENIED-07", 7, NULL, NULL},
+    {-EPERM, "E-SHRINK-09", 9, "nothing was changed", NULL},
+    {-ENXIO, "E-STOPPED-02", 2, "data is safe", "myfs volume start"},
+    {-ESHUTDOWN, "E-STOPPED-02", 2, "data is safe", "myfs status"},
+    {-MYFS_E_FENCED, "E-BUSY-06", 6, "data is safe", "myfs-block info"},
+    {-EUCLEAN, "E-DAMAGED-02", 2, NULL, "myfs doctor"},
+    {-EINVAL, "E-USAGE-64", 64, NULL, NULL},
 };
 
-static int control_quorum(struct control_error *out, struct blockd *d, const char *volume, const struct err *e, const char *what)
+static int control_quorum(struct control_error *out, struct blockd *d, const char *volume, const struct err *e,
+			  const char *what)
 {
 	struct volume *v = volume ? volume_get(d, volume) : NULL;
 	char missing[512] = "";
 
 	if (v)
 		volume_missing(v, missing, sizeof(missing));
-	control_fail(out, "E-QUORUM-02", 2, missing[0] ? missing : e->text, "safe; I/O is paused, not failed, until the io-timeout", "myfs doctor",
-	             v ? "%s: %u of %u bricks answer, %u are needed" : "%s: too few bricks answer", what, v ? volume_fewest_connected(v) : 0,
-	             v ? v->geo.n : 0, v ? v->geo.w : 0);
+	control_fail(out, "E-QUORUM-02", 2, missing[0] ? missing : e->text,
+		     "safe; I/O is paused, not failed, until the io-timeout", "myfs doctor",
+		     v ? "%s: %u of %u bricks answer, %u are needed" : "%s: too few bricks answer", what,
+		     v ? volume_fewest_connected(v) : 0, v ? v->geo.n : 0, v ? v->geo.w : 0);
 	if (v)
 		volume_put(v);
 	return -1;
 }
 
-int control_from_err(struct control_error *out, struct blockd *d, const char *volume, int rc, const struct err *e, const char *what)
+int control_from_err(struct control_error *out, struct blockd *d, const char *volume, int rc, const struct err *e,
+		     const char *what)
 {
 	const char *why = e->text[0] ? e->text : err_name(rc);
 
@@ -53,7 +56,8 @@ int control_from_err(struct control_error *out, struct blockd *d, const char *vo
 		return control_quorum(out, d, volume, e, what);
 	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
 		if (classes[i].rc == rc)
-			return control_fail(out, classes[i].code, classes[i].exit_code, why, classes[i].data, classes[i].next, "%s", what);
+			return control_fail(out, classes[i].code, classes[i].exit_code, why, classes[i].data,
+					    classes[i].next, "%s", what);
 	return control_fail(out, "E-FAILED-01", 1, why, NULL, "myfs status", "%s", what);
 }
 
@@ -136,24 +140,24 @@ static int method_shutdown(void *arg, const json_t *params, json_t **ret, struct
 }
 
 const struct control_method blockd_methods[] = {
-	{"ping", method_ping},
-	{"status", method_status},
-	{"lun.create", method_lun_create},
-	{"lun.list", method_lun_list},
-	{"lun.info", method_lun_info},
-	{"lun.du", method_lun_du},
-	{"lun.resize", method_lun_resize},
-	{"lun.delete", method_lun_delete},
-	{"lun.release", method_lun_release},
-	{"trash.list", method_trash_list},
-	{"trash.restore", method_trash_restore},
-	{"trash.purge", method_trash_purge},
-	{"session.list", method_session_list},
-	{"heal.status", method_heal_status},
-	{"heal.pause", method_heal_pause},
-	{"heal.resume", method_heal_resume},
-	{"heal.throttle", method_heal_throttle},
-	{"reload", method_reload},
-	{"shutdown", method_shutdown},
-	{NULL, NULL},
+    {"ping", method_ping},
+    {"status", method_status},
+    {"lun.create", method_lun_create},
+    {"lun.list", method_lun_list},
+    {"lun.info", method_lun_info},
+    {"lun.du", method_lun_du},
+    {"lun.resize", method_lun_resize},
+    {"lun.delete", method_lun_delete},
+    {"lun.release", method_lun_release},
+    {"trash.list", method_trash_list},
+    {"trash.restore", method_trash_restore},
+    {"trash.purge", method_trash_purge},
+    {"session.list", method_session_list},
+    {"heal.status", method_heal_status},
+    {"heal.pause", method_heal_pause},
+    {"heal.resume", method_heal_resume},
+    {"heal.throttle", method_heal_throttle},
+    {"reload", method_reload},
+    {"shutdown", method_shutdown},
+    {NULL, NULL},
 };

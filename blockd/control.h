@@ -8,7 +8,8 @@ extern const struct control_method blockd_methods[]; /* arg: struct blockd * */
 
 /* ---- control.c ---- */
 /* Translates a code and its text into the error a command shows. Returns -1. */
-int control_from_err(struct control_error *out, struct blockd *d, const char *volume, int rc, const struct err *e, const char *what);
+int control_from_err(struct control_error *out, struct blockd *d, const char *volume, int rc, const struct err *e,
+		     const char *what);
 int control_bad_input(struct control_error *out, const char *why, const char *what);
 /* Parameters: text or NULL; a number (def when absent; -1 and an error when it is not one); a flag. */
 const char *param_text(const json_t *params, const char *key);
@@ -19,9 +20,11 @@ json_t *json_u64(uint64_t v);
 
 typedef int method_fn(void *arg, const json_t *params, json_t **ret, struct control_error *error); /* YIELDS */
 /* ---- control_lun.c ---- */
-method_fn method_lun_create, method_lun_list, method_lun_info, method_lun_du, method_lun_resize, method_lun_delete, method_lun_release;
+method_fn method_lun_create, method_lun_list, method_lun_info, method_lun_du, method_lun_resize, method_lun_delete,
+    method_lun_release;
 method_fn method_trash_list, method_trash_restore, method_trash_purge;
 /* ---- control_state.c ---- */
-method_fn method_status, method_session_list, method_heal_status, method_heal_pause, method_heal_resume, method_heal_throttle;
+method_fn method_status, method_session_list, method_heal_status, method_heal_pause, method_heal_resume,
+    method_heal_throttle;
 
 #endif

@@ -62,7 +62,8 @@ static json_t *lun_exports(struct blockd *d, const struct gateways *g, const str
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < g->n; i++) {
-		bool owner = strcmp(g->v[i].name, row->owner) == 0 || (!row->owner[0] && strcmp(g->v[i].name, d->self.name) == 0);
+		bool owner = strcmp(g->v[i].name, row->owner) == 0 ||
+			     (!row->owner[0] && strcmp(g->v[i].name, d->self.name) == 0);
 
 		add_export(list, g->v[i].nbd_uri, spec, owner);
 		add_export(list, g->v[i].nbd_tcp_uri, spec, owner);
@@ -80,7 +81,8 @@ static json_t *lun_layout(struct blockd *d, const char *volume, json_t **ret_sur
 		return json_null();
 	}
 	*ret_survives = json_integer(v->geo.tolerates);
-	layout = json_pack("{s:s,s:i,s:i}", "type", v->geo.k == 1 ? "replica" : "ec", "data", (int)v->geo.k, "parity", (int)v->geo.r);
+	layout = json_pack("{s:s,s:i,s:i}", "type", v->geo.k == 1 ? "replica" : "ec", "data", (int)v->geo.k, "parity",
+			   (int)v->geo.r);
 	volume_put(v);
 	return layout;
 }
@@ -92,11 +94,12 @@ static json_t *lun_json(struct blockd *d, const struct gateways *g, const struct
 	json_t *survives, *layout = lun_layout(d, row->volume, &survives);
 
 	snprintf(spec, sizeof(spec), "%s/%s", row->volume, row->name);
-	return json_pack("{s:s,s:s,s:s,s:o,s:o,s:s,s:i,s:o,s:o,s:s,s:o,s:i,s:o,s:s?}", "schema", "myfs.lun/1", "name", spec, "id",
-	                 gfid_text(&row->gfid, id), "size_bytes", json_u64(row->size_bytes), "used_bytes", used, "provisioning", "thin", "block_size",
-	                 (int)row->block_size, "layout", layout, "survives", survives, "state", lun_condition(d, row, l), "exports",
-	                 lun_exports(d, g, row, spec), "sessions", l ? (int)l->sessions : 0, "created", json_time(row->created_ns), "owner",
-	                 row->owner[0] ? row->owner : NULL);
+	return json_pack("{s:s,s:s,s:s,s:o,s:o,s:s,s:i,s:o,s:o,s:s,s:o,s:i,s:o,s:s?}", "schema", "myfs.lun/1", "name",
+			 spec, "id", gfid_text(&row->gfid, id), "size_bytes", json_u64(row->size_bytes), "used_bytes",
+			 used, "provisioning", "thin", "block_size", (int)row->block_size, "layout", layout, "survives",
+			 survives, "state", lun_condition(d, row, l), "exports", lun_exports(d, g, row, spec),
+			 "sessions", l ? (int)l->sessions : 0, "created", json_time(row->created_ns), "owner",
+			 row->owner[0] ? row->owner : NULL);
 }
 
 static json_t *lun_json_one(struct blockd *d, const struct reg_lun *row, json_t *used)
@@ -158,7 +161,8 @@ static int find_trashed(struct blockd *d, const json_t *params, struct reg_lun *
 	if (rc < 0)
 		return control_from_err(error, d, NULL, rc, &e, "cannot read the trash");
 	for (size_t i = 0; i < n; i++) {
-		bool match = gfid_word ? gfid_eq(&rows[i].gfid, &gfid) : strcmp(rows[i].volume, volume) == 0 && strcmp(rows[i].name, name) == 0;
+		bool match = gfid_word ? gfid_eq(&rows[i].gfid, &gfid)
+				       : strcmp(rows[i].volume, volume) == 0 && strcmp(rows[i].name, name) == 0;
 
 		if (match && (!found || rows[i].deleted_ns > ret->deleted_ns)) {
 			*ret = rows[i];
@@ -167,8 +171,8 @@ static int find_trashed(struct blockd *d, const json_t *params, struct reg_lun *
 	}
 	free(rows);
 	return found ? 0
-	             : control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs-block trash list", "there is no LUN %s in the trash",
-	                            spec ? spec : gfid_word);
+		     : control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs-block trash list",
+				    "there is no LUN %s in the trash", spec ? spec : gfid_word);
 }
 
 /* ---- lun.* ---- */
@@ -187,7 +191,8 @@ static int create_wish(const json_t *params, struct lun_wish *w, struct control_
 	snprintf(spec, sizeof(spec), "%s/%s", w->volume, w->name);
 	if (lun_spec_parse(spec, volume, name, &e) < 0)
 		return control_bad_input(error, e.text, "bad LUN name");
-	if (param_u64(params, "size_bytes", 0, &w->size_bytes, error) < 0 || param_u64(params, "block_size", MYFS_BLOCK, &block, error) < 0)
+	if (param_u64(params, "size_bytes", 0, &w->size_bytes, error) < 0 ||
+	    param_u64(params, "block_size", MYFS_BLOCK, &block, error) < 0)
 		return -1;
 	if (block != 512 && block != 4096)
 		return control_bad_input(error, "block_size is 512 or 4096", "bad block size");
@@ -210,8 +215,9 @@ int method_lun_create(void *arg, const json_t *params, json_t **ret, struct cont
 	rc = lun_create(d, &wish, &row, &existed, &e);
 	snprintf(what, sizeof(what), "cannot create %s/%s", wish.volume, wish.name);
 	if (rc == -EEXIST && wish.if_missing)
-		err_set(&e, rc, "it exists with %llu bytes in blocks of %u, not %llu in blocks of %u", (unsigned long long)row.size_bytes, row.block_size,
-		        (unsigned long long)wish.size_bytes, wish.block_size);
+		err_set(&e, rc, "it exists with %llu bytes in blocks of %u, not %llu in blocks of %u",
+			(unsigned long long)row.size_bytes, row.block_size, (unsigned long long)wish.size_bytes,
+			wish.block_size);
 	if (rc < 0)
 		return control_from_err(error, d, wish.volume, rc, &e, what);
 	*ret = lun_json_one(d, &row, json_null());
@@ -219,7 +225,8 @@ int method_lun_create(void *arg, const json_t *params, json_t **ret, struct cont
 	return 0;
 }
 
-static int list_rows(struct blockd *d, const json_t *params, struct reg_lun **rows, size_t *n, struct control_error *error)
+static int list_rows(struct blockd *d, const json_t *params, struct reg_lun **rows, size_t *n,
+		     struct control_error *error)
 {
 	const char *volume = param_text(params, "volume");
 	struct reg_volume v;
@@ -248,7 +255,8 @@ int method_lun_list(void *arg, const json_t *params, json_t **ret, struct contro
 	reg_gateway_list(d->registry, &g.v, &g.n, NULL);
 	items = json_array();
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(items, lun_json(d, &g, &rows[i], param_flag(params, "used") ? lun_used(d, &rows[i]) : json_null()));
+		json_array_append_new(
+		    items, lun_json(d, &g, &rows[i], param_flag(params, "used") ? lun_used(d, &rows[i]) : json_null()));
 	free(rows);
 	free(g.v);
 	*ret = json_pack("{s:o}", "items", items);
@@ -392,9 +400,11 @@ int method_trash_list(void *arg, const json_t *params, json_t **ret, struct cont
 		char spec[2 * REG_NAME], id[GFID_TEXT];
 
 		snprintf(spec, sizeof(spec), "%s/%s", rows[i].volume, rows[i].name);
-		json_array_append_new(items, json_pack("{s:s,s:s,s:o,s:o,s:o}", "name", spec, "id", gfid_text(&rows[i].gfid, id), "size_bytes",
-		                                       json_u64(rows[i].size_bytes), "deleted", json_time(rows[i].deleted_ns), "purge_at",
-		                                       json_time(rows[i].deleted_ns + TRASH_KEEP_NS)));
+		json_array_append_new(items,
+				      json_pack("{s:s,s:s,s:o,s:o,s:o}", "name", spec, "id",
+						gfid_text(&rows[i].gfid, id), "size_bytes",
+						json_u64(rows[i].size_bytes), "deleted", json_time(rows[i].deleted_ns),
+						"purge_at", json_time(rows[i].deleted_ns + TRASH_KEEP_NS)));
 	}
 	free(rows);
 	*ret = json_pack("{s:o}", "items", items);
@@ -455,7 +465,8 @@ int method_trash_purge(void *arg, const json_t *params, json_t **ret, struct con
 	if (rc < 0)
 		return control_from_err(error, d, NULL, rc, &e, "cannot purge the trash");
 	if (word && purged == 0)
-		return control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs-block trash list", "there is no LUN %s in the trash", word);
+		return control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs-block trash list",
+				    "there is no LUN %s in the trash", word);
 	*ret = json_pack("{s:I}", "purged", (json_int_t)purged);
 	return 0;
 }

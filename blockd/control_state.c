@@ -41,7 +41,8 @@ static void volume_counters(const struct volume *v, struct ec_domain_status *sum
 	}
 }
 
-static json_t *brick_json(struct volume *v, unsigned set, unsigned index, bool names_known, uint32_t names_insync, bool stats) YIELDS
+static json_t *brick_json(struct volume *v, unsigned set, unsigned index, bool names_known, uint32_t names_insync,
+			  bool stats) YIELDS
 {
 	struct ec_set *s = dht_volume_set(v->dht, set);
 	struct ec_brick_status b;
@@ -53,11 +54,16 @@ static json_t *brick_json(struct volume *v, unsigned set, unsigned index, bool n
 	ec_set_brick_status(s, index, &b);
 	known = stats && b.connected && ec_set_brick_stat(s, index, &stat) == 0;
 	x = json_pack("{s:s,s:s,s:i,s:i,s:b,s:s?,s:o,s:o,s:o,s:o}", "label", b.label, "id",
-	              gfid_text(&v->bricks[(size_t)set * v->geo.n + index].uuid, id), "set", (int)set, "index", (int)index, "connected",
-	              (int)b.connected, "why", b.connected ? NULL : b.why[0] ? b.why : "not yet connected", "down_s",
-	              b.connected || !b.down_since_ns ? json_null() : json_u64((loop_now_ns() - b.down_since_ns) / NS_PER_S), "insync",
-	              names_known ? json_boolean((names_insync >> index) & 1) : json_null(), "checksum_errors", json_u64(b.checksum_errors),
-	              "repaired_blocks", json_u64(b.repaired_blocks));
+		      gfid_text(&v->bricks[(size_t)set * v->geo.n + index].uuid, id), "set", (int)set, "index",
+		      (int)index, "connected", (int)b.connected, "why",
+		      b.connected ? NULL
+		      : b.why[0]  ? b.why
+				  : "not yet connected",
+		      "down_s",
+		      b.connected || !b.down_since_ns ? json_null()
+						      : json_u64((loop_now_ns() - b.down_since_ns) / NS_PER_S),
+		      "insync", names_known ? json_boolean((names_insync >> index) & 1) : json_null(),
+		      "checksum_errors", json_u64(b.checksum_errors), "repaired_blocks", json_u64(b.repaired_blocks));
 	json_object_set_new(x, "total_bytes", known ? json_u64(stat.total_bytes) : json_null());
 	json_object_set_new(x, "free_bytes", known ? json_u64(stat.free_bytes) : json_null());
 	json_object_set_new(x, "full", known ? json_boolean(stat.full) : json_null());
@@ -77,16 +83,18 @@ static json_t *set_json(struct volume *v, unsigned set, bool stats) YIELDS
 		connected += json_is_true(json_object_get(b, "connected"));
 		json_array_append_new(bricks, b);
 	}
-	return json_pack("{s:i,s:i,s:i,s:i,s:b,s:o}", "index", (int)set, "connected", (int)connected, "needed", (int)v->geo.w, "survives_now",
-	                 connected > v->geo.w ? (int)(connected - v->geo.w) : 0, "serving", (int)(connected >= v->geo.w), "bricks", bricks);
+	return json_pack("{s:i,s:i,s:i,s:i,s:b,s:o}", "index", (int)set, "connected", (int)connected, "needed",
+			 (int)v->geo.w, "survives_now", connected > v->geo.w ? (int)(connected - v->geo.w) : 0,
+			 "serving", (int)(connected >= v->geo.w), "bricks", bricks);
 }
 
 static json_t *counters_json(const struct ec_domain_status *c)
 {
-	return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "reads", json_u64(c->reads), "writes", json_u64(c->writes), "flushes",
-	                 json_u64(c->flushes), "zeros", json_u64(c->zeros), "bytes_read", json_u64(c->bytes_read), "bytes_written",
-	                 json_u64(c->bytes_written), "rounds", json_u64(c->rounds), "degraded_reads", json_u64(c->degraded_reads),
-	                 "checksum_errors", json_u64(c->checksum_errors), "repaired_blocks", json_u64(c->repaired_blocks));
+	return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "reads", json_u64(c->reads), "writes",
+			 json_u64(c->writes), "flushes", json_u64(c->flushes), "zeros", json_u64(c->zeros),
+			 "bytes_read", json_u64(c->bytes_read), "bytes_written", json_u64(c->bytes_written), "rounds",
+			 json_u64(c->rounds), "degraded_reads", json_u64(c->degraded_reads), "checksum_errors",
+			 json_u64(c->checksum_errors), "repaired_blocks", json_u64(c->repaired_blocks));
 }
 
 static unsigned luns_open(const struct blockd *d, const struct volume *v)
@@ -117,20 +125,24 @@ static json_t *volume_json(struct volume *v, bool stats) YIELDS
 	for (unsigned i = 0; i < dht_volume_sets(v->dht); i++)
 		json_array_append_new(sets, set_json(v, i, stats));
 	volume_counters(v, &sum);
-	return json_pack("{s:s,s:i,s:i,s:i,s:b,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "name", v->row.name, "data", (int)v->geo.k, "parity", (int)v->geo.r,
-	                 "survives", (int)v->geo.tolerates, "names_ready", (int)v->names_ready, "luns", (int)luns_known(v->d, v->row.name),
-	                 "luns_open", (int)luns_open(v->d, v), "luns_to_heal", (int)watch_waiting(v->d, v, &healable), "heal_paused",
-	                 (int)v->heal_paused, "heal_limit", json_u64(v->heal_limit), "sets", sets, "counters", counters_json(&sum));
+	return json_pack("{s:s,s:i,s:i,s:i,s:b,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "name", v->row.name, "data",
+			 (int)v->geo.k, "parity", (int)v->geo.r, "survives", (int)v->geo.tolerates, "names_ready",
+			 (int)v->names_ready, "luns", (int)luns_known(v->d, v->row.name), "luns_open",
+			 (int)luns_open(v->d, v), "luns_to_heal", (int)watch_waiting(v->d, v, &healable), "heal_paused",
+			 (int)v->heal_paused, "heal_limit", json_u64(v->heal_limit), "sets", sets, "counters",
+			 counters_json(&sum));
 }
 
-/* The next volume of the list that is not in `seen`, held; NULL at the end. The list may change while a volume is looked at. */
+/* The next volume of the list that is not in `seen`, held; NULL at the end. The list may change while a volume is
+ * looked at. */
 static struct volume *next_volume(struct blockd *d, const json_t *seen)
 {
 	list_for_each(v, &d->volumes, struct volume, node) {
 		bool done = v->closing;
 
 		for (size_t i = 0; i < json_array_size(seen); i++)
-			done |= strcmp(json_string_value(json_object_get(json_array_get(seen, i), "name")), v->row.name) == 0;
+			done |= strcmp(json_string_value(json_object_get(json_array_get(seen, i), "name")),
+				       v->row.name) == 0;
 		if (!done) {
 			v->holders++;
 			return v;
@@ -150,9 +162,10 @@ int method_status(void *arg, const json_t *params, json_t **ret, struct control_
 		json_array_append_new(volumes, volume_json(v, !param_flag(params, "fast")));
 		volume_put(v);
 	}
-	*ret = json_pack("{s:s,s:s,s:s,s:I,s:s,s:i,s:b,s:o}", "schema", "myfs.gateway/1", "gateway", d->self.name, "version", MYFS_VERSION, "uptime_s",
-	                 (json_int_t)((loop_now_ns() - d->started_ns) / NS_PER_S), "loop", loop_backend_name(d->loop), "luns_open",
-	                 (int)luns_open(d, NULL), "stopping", (int)d->stopping, "volumes", volumes);
+	*ret = json_pack("{s:s,s:s,s:s,s:I,s:s,s:i,s:b,s:o}", "schema", "myfs.gateway/1", "gateway", d->self.name,
+			 "version", MYFS_VERSION, "uptime_s", (json_int_t)((loop_now_ns() - d->started_ns) / NS_PER_S),
+			 "loop", loop_backend_name(d->loop), "luns_open", (int)luns_open(d, NULL), "stopping",
+			 (int)d->stopping, "volumes", volumes);
 	return 0;
 }
 
@@ -169,10 +182,12 @@ static void add_session(void *arg, const struct nbd_session_info *s)
 
 	if (f->spec && strcmp(f->spec, s->export_name) != 0)
 		return;
-	json_array_append_new(f->items, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:b}", "lun", s->export_name, "proto", "nbd", "peer", s->peer, "since_s",
-	                                          json_u64((loop_now_ns() - s->since_ns) / NS_PER_S), "reads", json_u64(s->reads), "writes",
-	                                          json_u64(s->writes), "bytes_read", json_u64(s->bytes_read), "bytes_written",
-	                                          json_u64(s->bytes_written), "tls", (int)s->tls));
+	json_array_append_new(f->items,
+			      json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:b}", "lun", s->export_name, "proto", "nbd",
+					"peer", s->peer, "since_s", json_u64((loop_now_ns() - s->since_ns) / NS_PER_S),
+					"reads", json_u64(s->reads), "writes", json_u64(s->writes), "bytes_read",
+					json_u64(s->bytes_read), "bytes_written", json_u64(s->bytes_written), "tls",
+					(int)s->tls));
 }
 
 int method_session_list(void *arg, const json_t *params, json_t **ret, struct control_error *error)
@@ -215,25 +230,32 @@ static void heal_look(struct heal_view *h, unsigned set, const struct ec_domain_
 }
 
 /* Consumes h->waiting_for. eta < 0: not known. */
-static json_t *heal_item(struct heal_view *h, const char *name, const char *kind, uint64_t missed, uint64_t healed, double rate, bool rate_known)
+static json_t *heal_item(struct heal_view *h, const char *name, const char *kind, uint64_t missed, uint64_t healed,
+			 double rate, bool rate_known)
 {
 	size_t waiting = json_array_size(h->waiting_for);
 	const char *state = "ok";
 	char cause[300] = "";
 
 	if (h->behind || missed > 0)
-		state = waiting > 0 && !h->healing ? "waiting" : h->paused_cause ? "paused" : h->no_space ? "stalled" : "healing";
+		state = waiting > 0 && !h->healing ? "waiting"
+			: h->paused_cause          ? "paused"
+			: h->no_space              ? "stalled"
+						   : "healing";
 	if (h->no_space)
 		snprintf(cause, sizeof(cause), "a brick is full");
 	else if (h->paused_cause)
 		snprintf(cause, sizeof(cause), "paused: myfs heal resume %s", h->v->row.name);
 	else if (waiting > 0)
-		snprintf(cause, sizeof(cause), "waiting for %s%s", json_string_value(json_array_get(h->waiting_for, 0)), waiting > 1 ? " and others" : "");
+		snprintf(cause, sizeof(cause), "waiting for %s%s", json_string_value(json_array_get(h->waiting_for, 0)),
+			 waiting > 1 ? " and others" : "");
 	else if (strcmp(state, "healing") == 0)
 		snprintf(cause, sizeof(cause), h->v->heal_limit ? "healing, throttled" : "healing");
-	return json_pack("{s:s,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:o}", "name", name, "kind", kind, "state", state, "cause", cause[0] ? cause : NULL,
-	                 "missed_bytes", json_u64(missed), "healed_bytes", json_u64(healed), "rate", json_u64(rate_known ? (uint64_t)rate : 0), "eta_s",
-	                 rate_known && rate >= 1 ? json_u64((uint64_t)((double)missed / rate)) : json_null(), "waiting_for", h->waiting_for);
+	return json_pack("{s:s,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:o}", "name", name, "kind", kind, "state", state, "cause",
+			 cause[0] ? cause : NULL, "missed_bytes", json_u64(missed), "healed_bytes", json_u64(healed),
+			 "rate", json_u64(rate_known ? (uint64_t)rate : 0), "eta_s",
+			 rate_known && rate >= 1 ? json_u64((uint64_t)((double)missed / rate)) : json_null(),
+			 "waiting_for", h->waiting_for);
 }
 
 static json_t *heal_lun_item(struct volume *v, const struct lun *l)
@@ -248,10 +270,11 @@ static json_t *heal_lun_item(struct volume *v, const struct lun *l)
 	}
 	snprintf(name, sizeof(name), "%s/%s", l->row.volume, l->row.name);
 	return heal_item(&h, name, "lun", s.missed_bytes, s.healed_bytes, l->rate.bytes_per_s,
-	                 l->rate.since_ns && loop_now_ns() - l->rate.since_ns >= ETA_AFTER_NS);
+			 l->rate.since_ns && loop_now_ns() - l->rate.since_ns >= ETA_AFTER_NS);
 }
 
-/* The volume's own line: its names, and LUNs that are closed and wait. *ret_checking: some of that can be worked on now. */
+/* The volume's own line: its names, and LUNs that are closed and wait. *ret_checking: some of that can be worked on
+ * now. */
 static json_t *heal_volume_item(struct volume *v, bool *ret_checking)
 {
 	struct heal_view h = {.v = v, .waiting_for = json_array()};
@@ -297,13 +320,15 @@ int method_heal_status(void *arg, const json_t *params, json_t **ret, struct con
 	}
 	if (!found) {
 		json_decref(items);
-		return control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs volume list", "no started volume %s on gateway %s", only, d->self.name);
+		return control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs volume list",
+				    "no started volume %s on gateway %s", only, d->self.name);
 	}
 	*ret = json_pack("{s:o,s:b}", "items", items, "checking", (int)checking);
 	return 0;
 }
 
-static int heal_change(struct blockd *d, const json_t *params, int paused, const uint64_t *limit, struct control_error *error)
+static int heal_change(struct blockd *d, const json_t *params, int paused, const uint64_t *limit,
+		       struct control_error *error)
 {
 	const char *name = param_text(params, "volume");
 	struct volume *v = name ? volume_get(d, name) : NULL;
@@ -311,8 +336,8 @@ static int heal_change(struct blockd *d, const json_t *params, int paused, const
 	int rc;
 
 	if (!v)
-		return control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs volume list", "no started volume %s on gateway %s", name ? name : "was named",
-		                    d->self.name);
+		return control_fail(error, "E-NOTFOUND-05", 5, "", NULL, "myfs volume list",
+				    "no started volume %s on gateway %s", name ? name : "was named", d->self.name);
 	rc = volume_heal_set(v, paused < 0 ? v->heal_paused : paused != 0, limit ? *limit : v->heal_limit, &e);
 	volume_put(v);
 	return rc < 0 ? control_from_err(error, d, name, rc, &e, "cannot record the setting") : 0;

@@ -1,8 +1,8 @@
 /* exports.c - NBD requests to LUNs.
  *
- * CAN_MULTI_CONN is true in earnest: one gateway owns the LUN, all its connections go through the same open file, and a flush on any of
- * them covers what was acknowledged on all. A zero request may always punch holes: a block of zeros and a hole read the same, and on
- * an erasure-coded LUN there is no "allocated" to preserve. */
+ * CAN_MULTI_CONN is true in earnest: one gateway owns the LUN, all its connections go through the same open file, and a
+ * flush on any of them covers what was acknowledged on all. A zero request may always punch holes: a block of zeros and
+ * a hole read the same, and on an erasure-coded LUN there is no "allocated" to preserve. */
 #include "blockd/exports.h"
 
 #include <stdio.h>
@@ -54,14 +54,15 @@ static int find_row(struct blockd *d, const char *spec, struct reg_lun *ret, str
 static void fill_info(const struct reg_lun *row, struct nbd_export_info *info)
 {
 	*info = (struct nbd_export_info){.size_bytes = row->size_bytes,
-	                                 .min_block = 1,
-	                                 .preferred_block = PREFERRED_BLOCK,
-	                                 .max_block = MAX_BLOCK_BYTES,
-	                                 .multi_conn = true};
+					 .min_block = 1,
+					 .preferred_block = PREFERRED_BLOCK,
+					 .max_block = MAX_BLOCK_BYTES,
+					 .multi_conn = true};
 	snprintf(info->description, sizeof(info->description), "myfs LUN, %u byte blocks", row->block_size);
 }
 
-static int export_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
+static int export_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description),
+		       void *emit_arg)
 {
 	struct blockd *d = arg;
 	struct reg_lun *rows = NULL;
@@ -78,7 +79,8 @@ static int export_list(void *arg, void (*emit)(void *emit_arg, const char *name,
 	return rc;
 }
 
-static int export_info(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info, struct err *e)
+static int export_info(void *arg, const char *name, const struct stream *peer, struct nbd_export_info *info,
+		       struct err *e)
 {
 	struct reg_lun row;
 	int rc = find_row(arg, name, &row, e);
@@ -91,8 +93,8 @@ static int export_info(void *arg, const char *name, const struct stream *peer, s
 	return rc;
 }
 
-static int export_open(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret, struct nbd_export_info *info,
-                       struct err *e)
+static int export_open(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret,
+		       struct nbd_export_info *info, struct err *e)
 {
 	struct blockd *d = arg;
 	struct nbd_export *x;
@@ -200,8 +202,8 @@ static int emit_one(void *arg, uint64_t len, bool data)
 	return rc != 0 ? rc : 1;
 }
 
-static int export_extents(struct nbd_export *x, uint64_t off, uint64_t len, bool one, int (*emit)(void *emit_arg, uint64_t len, bool data),
-                          void *emit_arg)
+static int export_extents(struct nbd_export *x, uint64_t off, uint64_t len, bool one,
+			  int (*emit)(void *emit_arg, uint64_t len, bool data), void *emit_arg)
 {
 	struct one_extent first = {emit, emit_arg};
 	int rc = lun_enter(x->lun, x->generation);
@@ -216,15 +218,15 @@ static int export_extents(struct nbd_export *x, uint64_t off, uint64_t len, bool
 struct nbd_provider exports_provider(struct blockd *d)
 {
 	return (struct nbd_provider){.list = export_list,
-	                             .open = export_open,
-	                             .info = export_info,
-	                             .close = export_close,
-	                             .read = export_read,
-	                             .write = export_write,
-	                             .flush = export_flush,
-	                             .trim = export_trim,
-	                             .zero = export_zero,
-	                             .cache = export_cache,
-	                             .extents = export_extents,
-	                             .arg = d};
+				     .open = export_open,
+				     .info = export_info,
+				     .close = export_close,
+				     .read = export_read,
+				     .write = export_write,
+				     .flush = export_flush,
+				     .trim = export_trim,
+				     .zero = export_zero,
+				     .cache = export_cache,
+				     .extents = export_extents,
+				     .arg = d};
 }

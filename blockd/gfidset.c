@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#define TEXT_BYTES(n) ((n) * GFID_TEXT + 1)
+#define TEXT_BYTES(n) ((n)*GFID_TEXT + 1)
 
 static int set_save(const struct gfid_set *s, struct err *e)
 {

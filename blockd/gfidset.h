@@ -1,7 +1,7 @@
 /* gfidset.h - a small set of gfids that the registry remembers under one key of its cluster table.
  *
- * Used for intents that must survive a kill: LUNs whose bricks may differ, resizes not finished. A change is durable before the
- * function returns; when the registry refuses it, the set in memory is unchanged too. */
+ * Used for intents that must survive a kill: LUNs whose bricks may differ, resizes not finished. A change is durable
+ * before the function returns; when the registry refuses it, the set in memory is unchanged too. */
 #ifndef MYFS_BLOCKD_GFIDSET_H
 #define MYFS_BLOCKD_GFIDSET_H
 

@@ -251,7 +251,8 @@ int lun_expel(struct blockd *d, const struct gfid *gfid, struct err *e)
 		if (!l || l->state == LUN_CLOSED)
 			return 0;
 		if (l->sessions > 0)
-			return err_set(e, -EBUSY, "%s/%s is attached by %u client%s", l->row.volume, l->row.name, l->sessions, l->sessions == 1 ? "" : "s");
+			return err_set(e, -EBUSY, "%s/%s is attached by %u client%s", l->row.volume, l->row.name,
+				       l->sessions, l->sessions == 1 ? "" : "s");
 		l->holds++;
 		if (l->state == LUN_OPEN)
 			lun_close(l);

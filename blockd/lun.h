@@ -5,9 +5,10 @@
  *                               |                                                 |  ^ still held: the next
  *                               +--- failed: every waiter gets the same error ----+  | lun_hold opens it again
  *
- * Invariants: L1 file != NULL exactly in OPEN and CLOSING. L2 a request runs only in OPEN and is counted in `requests`; the file is
- * closed when none is left. L3 a session belongs to one `generation`: after the file was closed under it (another gateway took the
- * LUN over, its volume was stopped) its requests end with -ESHUTDOWN, for good. L4 while OPEN the LUN is in blockd's attention set. */
+ * Invariants: L1 file != NULL exactly in OPEN and CLOSING. L2 a request runs only in OPEN and is counted in `requests`;
+ * the file is closed when none is left. L3 a session belongs to one `generation`: after the file was closed under it
+ * (another gateway took the LUN over, its volume was stopped) its requests end with -ESHUTDOWN, for good. L4 while OPEN
+ * the LUN is in blockd's attention set. */
 #ifndef MYFS_BLOCKD_LUN_H
 #define MYFS_BLOCKD_LUN_H
 
@@ -26,19 +27,19 @@ struct lun {
 	struct list node;
 	struct blockd *d;
 	struct reg_lun row;
-	struct volume *volume;   /* held while OPENING .. CLOSING */
+	struct volume *volume; /* held while OPENING .. CLOSING */
 	struct dht_file *file;
 	enum lun_state state;
-	bool revoked;            /* to be closed as soon as no request runs */
+	bool revoked; /* to be closed as soon as no request runs */
 	uint32_t generation;
-	unsigned holds;          /* sessions and jobs */
+	unsigned holds; /* sessions and jobs */
 	unsigned sessions;
 	unsigned requests;
 	uint64_t idle_since_ns;
-	uint64_t keep_ns;        /* how long it stays open without holders */
+	uint64_t keep_ns; /* how long it stays open without holders */
 	struct waitq changed;
-	uint32_t turn;           /* number of ended open attempts */
-	struct err failure;      /* of the last attempt; code 0 when it went well */
+	uint32_t turn;      /* number of ended open attempts */
+	struct err failure; /* of the last attempt; code 0 when it went well */
 	struct lun_rate rate;
 };
 

@@ -14,11 +14,11 @@
 #include "core/loop/tls.h"
 
 #define LISTEN_FDS_START 3
-#define LISTEN_FDS_MAX 64
-#define STOP_MAX_NS (15 * NS_PER_S)
-#define LAST_TURNS 8u
-#define EXIT_USAGE 64
-#define EXIT_SYSTEM 2
+#define LISTEN_FDS_MAX   64
+#define STOP_MAX_NS      (15 * NS_PER_S)
+#define LAST_TURNS       8u
+#define EXIT_USAGE       64
+#define EXIT_SYSTEM      2
 
 struct program {
 	struct options opt;
@@ -41,7 +41,8 @@ static void uri_escape(const char *text, char *out, size_t cap)
 	size_t used = 0;
 
 	for (; *text && used + 4 < cap; text++)
-		used += (size_t)snprintf(out + used, cap - used, strchr(plain, *text) ? "%c" : "%%%02X", (unsigned char)*text);
+		used += (size_t)snprintf(out + used, cap - used, strchr(plain, *text) ? "%c" : "%%%02X",
+					 (unsigned char)*text);
 	out[used] = '\0';
 }
 
@@ -63,7 +64,8 @@ static void note_uri(struct program *p, const struct address *a)
 		snprintf(host, sizeof(host), "%s", a->host);
 		if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
 			gethostname(host, sizeof(host) - 1);
-		snprintf(p->nbd_tcp_uri, sizeof(p->nbd_tcp_uri), strchr(host, ':') ? "%s://[%s]:%u/%%s" : "%s://%s:%u/%%s", scheme, host, a->port);
+		snprintf(p->nbd_tcp_uri, sizeof(p->nbd_tcp_uri),
+			 strchr(host, ':') ? "%s://[%s]:%u/%%s" : "%s://%s:%u/%%s", scheme, host, a->port);
 	}
 }
 
@@ -114,7 +116,8 @@ static int adopt_nbd(struct program *p, unsigned *ret_n, struct err *e)
 
 static int serve_nbd(struct program *p, struct err *e) YIELDS
 {
-	struct nbd_server_config cfg = {.provider = exports_provider(p->d), .tls = p->tls, .tls_require = p->opt.tls == TLS_MODE_REQUIRE};
+	struct nbd_server_config cfg = {
+	    .provider = exports_provider(p->d), .tls = p->tls, .tls_require = p->opt.tls == TLS_MODE_REQUIRE};
 	unsigned adopted = 0;
 	int rc = nbd_server_new(&cfg, &p->d->nbd);
 
@@ -141,7 +144,8 @@ static int load_keys(struct program *p, struct err *e)
 
 static int start(struct program *p, struct err *e) YIELDS
 {
-	struct blockd_config cfg = {.loop = p->loop, .net = net_kernel(), .name = p->opt.name, .io_timeout_ns = p->opt.io_timeout_ns};
+	struct blockd_config cfg = {
+	    .loop = p->loop, .net = net_kernel(), .name = p->opt.name, .io_timeout_ns = p->opt.io_timeout_ns};
 	char control[ADDRESS_TEXT];
 	int rc = load_keys(p, e);
 
@@ -162,7 +166,8 @@ static int start(struct program *p, struct err *e) YIELDS
 static void stop_too_slow(void *arg)
 {
 	(void)arg;
-	/* Bricks are away, so LUNs cannot be flushed. Leaving now is as safe as a crash: the next owner resolves what is open. */
+	/* Bricks are away, so LUNs cannot be flushed. Leaving now is as safe as a crash: the next owner resolves what
+	 * is open. */
 	log_warn("stopping takes too long; leaving the rest to the next owner");
 	_exit(1);
 }

@@ -7,33 +7,34 @@
 #include "core/registry/registry.h"
 
 #define IO_TIMEOUT_DEFAULT_NS (120 * NS_PER_S)
-#define DURATION_MAX_NS (UINT64_C(86400) * NS_PER_S)
+#define DURATION_MAX_NS       (UINT64_C(86400) * NS_PER_S)
 
 const char options_help[] =
-	"myfs-blockd - gateway: serves the LUNs of a cluster over NBD\n"
-	"\n"
-	"  myfs-blockd --registry /var/lib/myfs/registry.db --name node1 --nbd unix:/run/myfs/nbd.sock\n"
-	"  myfs-blockd --registry registry.db --name gw --nbd tcp:0.0.0.0:10809 --tls require --tls-certs /etc/myfs/tls\n"
-	"\n"
-	"  --registry FILE     the cluster's registry (must exist)\n"
-	"  --name NAME         name of this gateway, unique in the cluster\n"
-	"  --nbd ADDRESS       serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated. Sockets handed over by a service\n"
-	"                      manager (LISTEN_FDS) are served too\n"
-	"  --control unix:PATH control socket (default unix:/run/myfs/blockd-NAME.sock)\n"
-	"  --psk FILE          cluster key: 32 bytes, mode 0600; needed for bricks reached over TCP\n"
-	"  --tls off|allow|require\n"
-	"                      TLS towards NBD clients (default: allow when --tls-certs is given, else off)\n"
-	"  --tls-certs DIR     ca-cert.pem, server-cert.pem, server-key.pem\n"
-	"  --io-timeout TIME   how long I/O waits for missing bricks before it fails (default 120s)\n"
-	"  --log LEVEL         error, warn, note (default), info, debug\n"
-	"  --help, --version\n";
+    "myfs-blockd - gateway: serves the LUNs of a cluster over NBD\n"
+    "\n"
+    "  myfs-blockd --registry /var/lib/myfs/registry.db --name node1 --nbd unix:/run/myfs/nbd.sock\n"
+    "  myfs-blockd --registry registry.db --name gw --nbd tcp:0.0.0.0:10809 --tls require --tls-certs /etc/myfs/tls\n"
+    "\n"
+    "  --registry FILE     the cluster's registry (must exist)\n"
+    "  --name NAME         name of this gateway, unique in the cluster\n"
+    "  --nbd ADDRESS       serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated. Sockets handed over by a service\n"
+    "                      manager (LISTEN_FDS) are served too\n"
+    "  --control unix:PATH control socket (default unix:/run/myfs/blockd-NAME.sock)\n"
+    "  --psk FILE          cluster key: 32 bytes, mode 0600; needed for bricks reached over TCP\n"
+    "  --tls off|allow|require\n"
+    "                      TLS towards NBD clients (default: allow when --tls-certs is given, else off)\n"
+    "  --tls-certs DIR     ca-cert.pem, server-cert.pem, server-key.pem\n"
+    "  --io-timeout TIME   how long I/O waits for missing bricks before it fails (default 120s)\n"
+    "  --log LEVEL         error, warn, note (default), info, debug\n"
+    "  --help, --version\n";
 
 int duration_ns_parse(const char *text, uint64_t *ret, struct err *e)
 {
 	static const struct {
 		const char *suffix;
 		uint64_t ns;
-	} units[] = {{"", NS_PER_S}, {"s", NS_PER_S}, {"ms", NS_PER_MS}, {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S}, {"d", DURATION_MAX_NS}};
+	} units[] = {{"", NS_PER_S},       {"s", NS_PER_S},        {"ms", NS_PER_MS},
+		     {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S}, {"d", DURATION_MAX_NS}};
 	uint64_t n = 0;
 	const char *p = text;
 
@@ -74,21 +75,27 @@ static int parse_nbd(struct options *o, const char *text, struct err *e)
 	return 0;
 }
 
-enum { OPT_REGISTRY = 256, OPT_NAME, OPT_NBD, OPT_CONTROL, OPT_PSK, OPT_TLS_CERTS, OPT_TLS, OPT_IO_TIMEOUT, OPT_LOG, OPT_HELP, OPT_VERSION };
+enum {
+	OPT_REGISTRY = 256,
+	OPT_NAME,
+	OPT_NBD,
+	OPT_CONTROL,
+	OPT_PSK,
+	OPT_TLS_CERTS,
+	OPT_TLS,
+	OPT_IO_TIMEOUT,
+	OPT_LOG,
+	OPT_HELP,
+	OPT_VERSION
+};
 
 static const struct option long_options[] = {
-	{"registry", required_argument, NULL, OPT_REGISTRY},
-	{"name", required_argument, NULL, OPT_NAME},
-	{"nbd", required_argument, NULL, OPT_NBD},
-	{"control", required_argument, NULL, OPT_CONTROL},
-	{"psk", required_argument, NULL, OPT_PSK},
-	{"tls-certs", required_argument, NULL, OPT_TLS_CERTS},
-	{"tls", required_argument, NULL, OPT_TLS},
-	{"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
-	{"log", required_argument, NULL, OPT_LOG},
-	{"help", no_argument, NULL, OPT_HELP},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{NULL, 0, NULL, 0},
+    {"registry", required_argument, NULL, OPT_REGISTRY}, {"name", required_argument, NULL, OPT_NAME},
+    {"nbd", required_argument, NULL, OPT_NBD},           {"control", required_argument, NULL, OPT_CONTROL},
+    {"psk", required_argument, NULL, OPT_PSK},           {"tls-certs", required_argument, NULL, OPT_TLS_CERTS},
+    {"tls", required_argument, NULL, OPT_TLS},           {"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
+    {"log", required_argument, NULL, OPT_LOG},           {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},         {NULL, 0, NULL, 0},
 };
 
 static int parse_one(struct options *o, int opt, const char *value, const char **control, int *tls, struct err *e)
@@ -146,7 +153,8 @@ static int check_whole(struct options *o, const char *control, int tls, struct e
 	if (tls < 0)
 		tls = o->tls_certs ? TLS_MODE_ALLOW : TLS_MODE_OFF;
 	if (tls != TLS_MODE_OFF && !o->tls_certs)
-		return err_set(e, -EINVAL, "--tls %s needs --tls-certs DIR", tls == TLS_MODE_ALLOW ? "allow" : "require");
+		return err_set(e, -EINVAL, "--tls %s needs --tls-certs DIR",
+			       tls == TLS_MODE_ALLOW ? "allow" : "require");
 	o->tls = (enum tls_mode)tls;
 	if (!control) {
 		snprintf(text, sizeof(text), "unix:/run/myfs/blockd-%s.sock", o->name);

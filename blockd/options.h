@@ -13,7 +13,7 @@ enum tls_mode { TLS_MODE_OFF, TLS_MODE_ALLOW, TLS_MODE_REQUIRE };
 
 struct options {
 	enum options_action action;
-	const char *registry;  /* all texts borrowed from argv */
+	const char *registry; /* all texts borrowed from argv */
 	const char *name;
 	const char *psk;       /* NULL: bricks on unix sockets only */
 	const char *tls_certs; /* NULL: no TLS for clients */

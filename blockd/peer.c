@@ -6,7 +6,7 @@
 #include "core/base/log.h"
 
 #define PEER_TIMEOUT_NS (3 * NS_PER_S)
-#define PEER_REPLY_MAX 16384u
+#define PEER_REPLY_MAX  16384u
 
 static void shut(void *arg)
 {
@@ -77,7 +77,8 @@ int peer_release_lun(struct blockd *d, const char *owner, const struct gfid *gfi
 	line = malloc(PEER_REPLY_MAX);
 	if (!line)
 		return err_set(e, -ENOMEM, "no memory");
-	snprintf(request, sizeof(request), "{\"method\":\"lun.release\",\"params\":{\"gfid\":\"%s\"}}\n", gfid_text(gfid, text));
+	snprintf(request, sizeof(request), "{\"method\":\"lun.release\",\"params\":{\"gfid\":\"%s\"}}\n",
+		 gfid_text(gfid, text));
 	rc = ask(d, &address, request, line, NULL);
 	if (rc == 0)
 		rc = read_reply(line, e);

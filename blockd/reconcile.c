@@ -1,21 +1,23 @@
 /* reconcile.c - one fiber that follows the registry's generation.
  *
- * Every step is idempotent and may fail when bricks are away; then it is tried again after RETRY_NS. Unfinished changes are only those
- * this gateway began, or whose gateway is not in the registry any more; two gateways finishing the same one does no harm. */
+ * Every step is idempotent and may fail when bricks are away; then it is tried again after RETRY_NS. Unfinished changes
+ * are only those this gateway began, or whose gateway is not in the registry any more; two gateways finishing the same
+ * one does no harm. */
 #include "blockd/reconcile.h"
 
 #include "blockd/catalogue.h"
 #include "core/base/log.h"
 
-#define POLL_NS (500 * NS_PER_MS)
-#define RETRY_NS (5 * NS_PER_S)
+#define POLL_NS       (500 * NS_PER_MS)
+#define RETRY_NS      (5 * NS_PER_S)
 #define TRASH_LOOK_NS (60 * NS_PER_S)
 
 static bool ours(struct blockd *d, const struct reg_lun *row)
 {
 	struct reg_gateway g;
 
-	return strcmp(row->owner, d->self.name) == 0 || row->owner[0] == '\0' || reg_gateway_get(d->registry, row->owner, &g, NULL) == -ENOENT;
+	return strcmp(row->owner, d->self.name) == 0 || row->owner[0] == '\0' ||
+	       reg_gateway_get(d->registry, row->owner, &g, NULL) == -ENOENT;
 }
 
 typedef int finish_fn(struct blockd *d, const struct reg_lun *row, struct err *e); /* YIELDS */
@@ -77,7 +79,8 @@ static unsigned finish_resizes(struct blockd *d) YIELDS
 
 static unsigned reconcile_luns(struct blockd *d) YIELDS
 {
-	return finish_all(d, REG_LUN_CREATING, "creating", lun_finish_create) + finish_all(d, REG_LUN_TRASH, "deleting", trash_step) +
+	return finish_all(d, REG_LUN_CREATING, "creating", lun_finish_create) +
+	       finish_all(d, REG_LUN_TRASH, "deleting", trash_step) +
 	       finish_all(d, REG_LUN_PURGING, "purging", lun_finish_purge) + finish_resizes(d);
 }
 

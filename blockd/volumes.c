@@ -1,6 +1,7 @@
 /* volumes.c - opening what the registry says is started, closing what it says no longer is.
  *
- * Invariants: one struct volume per name at a time; a volume whose bricks or addresses changed is closed and opened anew. */
+ * Invariants: one struct volume per name at a time; a volume whose bricks or addresses changed is closed and opened
+ * anew. */
 #include "blockd/volumes.h"
 
 #include <inttypes.h>
@@ -54,7 +55,8 @@ static int brick_address(struct blockd *d, const struct reg_brick *b, struct ec_
 }
 
 /* The bricks of a volume in the order dht wants; every place must be filled. */
-static int load_bricks(struct blockd *d, const struct reg_volume *row, struct ec_brick_addr **ret, size_t *ret_n, struct err *e)
+static int load_bricks(struct blockd *d, const struct reg_volume *row, struct ec_brick_addr **ret, size_t *ret_n,
+		       struct err *e)
 {
 	uint32_t n = row->k + row->r;
 	struct reg_brick *bricks = NULL;
@@ -63,15 +65,16 @@ static int load_bricks(struct blockd *d, const struct reg_volume *row, struct ec
 	int rc = reg_brick_list(d->registry, row->name, NULL, &bricks, &found, e);
 
 	if (rc == 0 && found != want)
-		rc = err_set(e, -EUCLEAN, "volume %s has %zu bricks in the registry, %zu expected", row->name, found, want);
+		rc = err_set(e, -EUCLEAN, "volume %s has %zu bricks in the registry, %zu expected", row->name, found,
+			     want);
 	if (rc == 0) {
 		addrs = calloc(want ? want : 1, sizeof(*addrs));
 		rc = addrs ? 0 : err_set(e, -ENOMEM, "no memory");
 	}
 	for (size_t i = 0; i < found && rc == 0; i++) {
 		if (bricks[i].set_index != i / n || bricks[i].brick_index != i % n)
-			rc = err_set(e, -EUCLEAN, "volume %s: brick %s:%s has place %u/%u in the registry", row->name, bricks[i].node,
-			             bricks[i].path, bricks[i].set_index, bricks[i].brick_index);
+			rc = err_set(e, -EUCLEAN, "volume %s: brick %s:%s has place %u/%u in the registry", row->name,
+				     bricks[i].node, bricks[i].path, bricks[i].set_index, bricks[i].brick_index);
 		else
 			rc = brick_address(d, &bricks[i], &addrs[i], e);
 	}
@@ -85,10 +88,11 @@ static int load_bricks(struct blockd *d, const struct reg_volume *row, struct ec
 	return 0;
 }
 
-static bool same_shape(const struct volume *v, const struct reg_volume *row, const struct ec_brick_addr *bricks, size_t n)
+static bool same_shape(const struct volume *v, const struct reg_volume *row, const struct ec_brick_addr *bricks,
+		       size_t n)
 {
-	if (!gfid_eq(&v->row.uuid, &row->uuid) || v->row.k != row->k || v->row.r != row->r || v->row.sets != row->sets ||
-	    v->row.chunk_bytes != row->chunk_bytes || v->bricks_n != n)
+	if (!gfid_eq(&v->row.uuid, &row->uuid) || v->row.k != row->k || v->row.r != row->r ||
+	    v->row.sets != row->sets || v->row.chunk_bytes != row->chunk_bytes || v->bricks_n != n)
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		char a[ADDRESS_TEXT], b[ADDRESS_TEXT];
@@ -124,7 +128,8 @@ static void heal_load(struct volume *v)
 	uint64_t limit = 0;
 
 	heal_key(&v->row, key);
-	if (reg_cluster_get(v->d->registry, key, text, sizeof(text), NULL) == 0 && sscanf(text, "%u %" SCNu64, &paused, &limit) == 2) {
+	if (reg_cluster_get(v->d->registry, key, text, sizeof(text), NULL) == 0 &&
+	    sscanf(text, "%u %" SCNu64, &paused, &limit) == 2) {
 		v->heal_paused = paused != 0;
 		v->heal_limit = limit;
 	}
@@ -166,8 +171,8 @@ int volume_names(struct volume *v, struct err *e)
 	names_key(&v->row, key);
 	fmutex_lock(&v->names_lock);
 	if (!v->names_ready) {
-		/* Only a volume whose directories were never finished may be seeded: a set whose bricks all came back empty must not
-		 * pass for a new one. */
+		/* Only a volume whose directories were never finished may be seeded: a set whose bricks all came back
+		 * empty must not pass for a new one. */
 		if (reg_cluster_get(v->d->registry, key, text, sizeof(text), NULL) == 0)
 			rc = dht_namespace_open(v->dht, e);
 		else
@@ -180,7 +185,8 @@ int volume_names(struct volume *v, struct err *e)
 	return rc;
 }
 
-/* Opens the names in the background, as soon as there are bricks: a brick that returns gets missed names although nobody asks. */
+/* Opens the names in the background, as soon as there are bricks: a brick that returns gets missed names although
+ * nobody asks. */
 static void names_fiber(void *arg)
 {
 	struct volume *v = arg;
@@ -208,23 +214,24 @@ static void names_fiber(void *arg)
 static int volume_dht_open(struct volume *v, struct err *e)
 {
 	struct dht_volume_config cfg = {.loop = v->d->loop,
-	                                .net = v->d->net,
-	                                .tls = v->d->psk,
-	                                .uuid = v->row.uuid,
-	                                .gateway = v->d->self.uuid,
-	                                .k = v->row.k,
-	                                .r = v->row.r,
-	                                .chunk_bytes = v->row.chunk_bytes,
-	                                .sets = v->row.sets,
-	                                .bricks = v->bricks,
-	                                .io_timeout_ns = v->d->io_timeout_ns};
+					.net = v->d->net,
+					.tls = v->d->psk,
+					.uuid = v->row.uuid,
+					.gateway = v->d->self.uuid,
+					.k = v->row.k,
+					.r = v->row.r,
+					.chunk_bytes = v->row.chunk_bytes,
+					.sets = v->row.sets,
+					.bricks = v->bricks,
+					.io_timeout_ns = v->d->io_timeout_ns};
 
 	snprintf(cfg.name, sizeof(cfg.name), "%s", v->row.name);
 	return dht_volume_open(&cfg, &v->dht, e);
 }
 
 /* Consumes bricks. */
-static int volume_open(struct blockd *d, const struct reg_volume *row, struct ec_brick_addr *bricks, size_t n, struct err *e)
+static int volume_open(struct blockd *d, const struct reg_volume *row, struct ec_brick_addr *bricks, size_t n,
+		       struct err *e)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 	int rc;
@@ -347,7 +354,8 @@ unsigned volume_missing(const struct volume *v, char *out, size_t cap)
 		if (s.connected)
 			continue;
 		if (used < cap)
-			used += (size_t)snprintf(out + used, cap - used, "%s%s (%s)", missing ? ", " : "", s.label, s.why[0] ? s.why : "not yet connected");
+			used += (size_t)snprintf(out + used, cap - used, "%s%s (%s)", missing ? ", " : "", s.label,
+						 s.why[0] ? s.why : "not yet connected");
 		missing++;
 	}
 	return missing;

@@ -1,7 +1,7 @@
 /* volumes.h - the started volumes of the registry, open on this gateway.
  *
- * A volume is kept while somebody holds it (volume_get .. volume_put); one that was stopped or changed is not found any more, its
- * LUNs are revoked, and it is closed when the last holder lets go. */
+ * A volume is kept while somebody holds it (volume_get .. volume_put); one that was stopped or changed is not found any
+ * more, its LUNs are revoked, and it is closed when the last holder lets go. */
 #ifndef MYFS_BLOCKD_VOLUMES_H
 #define MYFS_BLOCKD_VOLUMES_H
 
@@ -17,10 +17,10 @@ struct volume {
 	struct ec_geometry geo;
 	unsigned holders;
 	bool closing;
-	struct waitq idle;            /* woken when holders falls to 0 */
-	bool names_ready;             /* its directories exist and its namespace domain is open */
+	struct waitq idle; /* woken when holders falls to 0 */
+	bool names_ready;  /* its directories exist and its namespace domain is open */
 	struct fmutex names_lock;
-	struct fmutex changing;       /* one change of its LUNs' existence at a time: catalogue.c */
+	struct fmutex changing; /* one change of its LUNs' existence at a time: catalogue.c */
 	bool heal_paused;
 	uint64_t heal_limit;
 	uint64_t healed_closed_bytes; /* healed in LUNs that are closed again */

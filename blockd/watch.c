@@ -1,30 +1,30 @@
 /* watch.c - a tick a second while there is something to look at.
  *
- * An open LUN heals by itself (ec/). A closed one is opened for it when a brick is connected that was not in sync when the LUN closed;
- * after a restart nothing is known of the attention set's LUNs, so each is opened once. At most HEALS_MAX at a time, so that a brick's
- * return does not open a thousand LUNs at once.
+ * An open LUN heals by itself (ec/). A closed one is opened for it when a brick is connected that was not in sync when
+ * the LUN closed; after a restart nothing is known of the attention set's LUNs, so each is opened once. At most
+ * HEALS_MAX at a time, so that a brick's return does not open a thousand LUNs at once.
  *
  * Invariant: every entry of d->watches is in d->attention; one that is in attention without an entry is "not known". */
 #include "blockd/watch.h"
 
 #include "core/base/log.h"
 
-#define TICK_NS (1 * NS_PER_S)
-#define HEALS_MAX 2u
-#define HEAL_LOOK_NS (200 * NS_PER_MS)
-#define HEAL_KEEP_NS (0 * NS_PER_S)
-#define RETRY_NS (5 * NS_PER_S) /* after an attempt that failed */
-#define RATE_WEIGHT 0.3
+#define TICK_NS        (1 * NS_PER_S)
+#define HEALS_MAX      2u
+#define HEAL_LOOK_NS   (200 * NS_PER_MS)
+#define HEAL_KEEP_NS   (0 * NS_PER_S)
+#define RETRY_NS       (5 * NS_PER_S) /* after an attempt that failed */
+#define RATE_WEIGHT    0.3
 #define RATE_SAMPLE_NS (900 * NS_PER_MS)
 
 struct watch { /* a closed LUN */
 	struct list node;
 	struct gfid gfid;
 	char volume[REG_NAME];
-	bool healing;          /* a fiber holds it open */
-	uint64_t retry_ns;     /* not before */
+	bool healing;      /* a fiber holds it open */
+	uint64_t retry_ns; /* not before */
 	uint32_t sets;
-	uint32_t insync[];     /* [sets] when it closed; 0 = not known */
+	uint32_t insync[]; /* [sets] when it closed; 0 = not known */
 };
 
 static struct watch *watch_find(struct blockd *d, const struct gfid *gfid)

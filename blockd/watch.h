@@ -1,4 +1,5 @@
-/* watch.h - what happens to LUNs without anybody asking: idle ones are closed, ones whose bricks differ are opened and healed. */
+/* watch.h - what happens to LUNs without anybody asking: idle ones are closed, ones whose bricks differ are opened and
+ * healed. */
 #ifndef MYFS_BLOCKD_WATCH_H
 #define MYFS_BLOCKD_WATCH_H
 

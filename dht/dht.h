@@ -1,14 +1,15 @@
 /* dht.h - what a volume is: several brick sets, a namespace over them, files cut in shards placed by hash.
  *
- * Shard n of a file lives on the set that the DHT hash of "<gfid>.<n>" selects in the layout of /.shard, n = 0 included: the base
- * file and its name in /block are on that set too, so a rename never moves data; see dht/README.md. All calls belong to one loop. */
+ * Shard n of a file lives on the set that the DHT hash of "<gfid>.<n>" selects in the layout of /.shard, n = 0
+ * included: the base file and its name in /block are on that set too, so a rename never moves data; see dht/README.md.
+ * All calls belong to one loop. */
 #ifndef MYFS_DHT_H
 #define MYFS_DHT_H
 
 #include "ec/ec.h"
 
 #define DHT_MAX_FILE_BYTES (UINT64_C(1) << 46) /* 64 TiB: a million shards */
-#define DHT_TRASH_PREFIX ".trash."             /* deleted files wait in /block under this and their gfid */
+#define DHT_TRASH_PREFIX   ".trash."           /* deleted files wait in /block under this and their gfid */
 
 struct dht_volume;
 struct dht_file;
@@ -35,21 +36,27 @@ struct ec_set *dht_volume_set(struct dht_volume *v, unsigned index);
  * another gateway has it. */
 bool dht_volume_names_status(const struct dht_volume *v, unsigned set, struct ec_domain_status *ret);
 
-/* Namespace: takes the volume's namespace domain over on first use. Idempotent; finished on every in-sync brick and durable. */
-int dht_namespace_init(struct dht_volume *v, struct err *e) YIELDS; /* /, /block, /.shard with layouts; only for volumes that may be new */
+/* Namespace: takes the volume's namespace domain over on first use. Idempotent; finished on every in-sync brick and
+ * durable. */
+int dht_namespace_init(struct dht_volume *v,
+		       struct err *e) YIELDS; /* /, /block, /.shard with layouts; only for volumes that may be new */
 /* Opens the namespace domain on every set, so that names missed by returning bricks are healed. */
 int dht_namespace_open(struct dht_volume *v, struct err *e) YIELDS;
-int dht_create(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, struct err *e) YIELDS; /* /block/<name> */
+int dht_create(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes,
+	       struct err *e) YIELDS; /* /block/<name> */
 int dht_lookup(struct dht_volume *v, const char *name, struct gfid *ret_gfid, uint64_t *ret_size, struct err *e) YIELDS;
-int dht_set_size(struct dht_volume *v, const struct gfid *gfid, const char *name, uint64_t size_bytes, struct err *e) YIELDS;
+int dht_set_size(struct dht_volume *v, const struct gfid *gfid, const char *name, uint64_t size_bytes,
+		 struct err *e) YIELDS;
 /* The name moves to /block/.trash.<gfid>; data stays. And back under a (possibly new) name. */
 int dht_trash(struct dht_volume *v, const char *name, const struct gfid *gfid, struct err *e) YIELDS;
 int dht_restore(struct dht_volume *v, const struct gfid *gfid, const char *name, struct err *e) YIELDS;
 int dht_unlink_trashed(struct dht_volume *v, const struct gfid *gfid, struct err *e) YIELDS; /* data and shards go */
-int dht_list(struct dht_volume *v, int (*emit)(void *arg, const char *name, const struct gfid *gfid), void *arg, struct err *e) YIELDS;
+int dht_list(struct dht_volume *v, int (*emit)(void *arg, const char *name, const struct gfid *gfid), void *arg,
+	     struct err *e) YIELDS;
 
 /* Opening a file takes its domain over on every set. */
-int dht_open(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, bool create, struct dht_file **ret, struct err *e) YIELDS;
+int dht_open(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, bool create,
+	     struct dht_file **ret, struct err *e) YIELDS;
 void dht_close(struct dht_file *f) YIELDS;
 /* The end moves; requests past it are refused with -EINVAL. -ENOMEM changes nothing. */
 int dht_file_resized(struct dht_file *f, uint64_t size_bytes);
@@ -58,9 +65,10 @@ int dht_write(struct dht_file *f, uint64_t off, struct iov data, bool fua) YIELD
 int dht_zero(struct dht_file *f, uint64_t off, uint64_t len, bool fua) YIELDS;
 int dht_flush(struct dht_file *f) YIELDS;
 /* Emits consecutive extents from off; stops after len bytes, or when emit returns non-zero. */
-int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void *arg, uint64_t len, bool data), void *arg) YIELDS;
-/* Allocated bytes on the bricks, parity included; bricks that do not answer are taken to hold as much as the others. Needs no open file
- * and takes nothing over. */
+int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void *arg, uint64_t len, bool data),
+		void *arg) YIELDS;
+/* Allocated bytes on the bricks, parity included; bricks that do not answer are taken to hold as much as the others.
+ * Needs no open file and takes nothing over. */
 int dht_usage(struct dht_volume *v, const struct gfid *gfid, uint64_t *ret_bytes, struct err *e) YIELDS;
 /* Counters are sums over sets; masks, epoch, view and cause are of set `set`; serving: all sets serve. */
 void dht_file_status(const struct dht_file *f, unsigned set, struct ec_domain_status *ret);

@@ -6,7 +6,7 @@
 #include "dht/layout.h"
 
 /* ---- volume.c ---- */
-struct dht_names { /* the namespace domain on one set */
+struct dht_names {                /* the namespace domain on one set */
 	struct ec_domain *domain; /* NULL until first used, and while it is being taken over again */
 	struct fmutex lock;       /* held while it is opened or closed */
 };
@@ -17,8 +17,8 @@ struct dht_volume {
 	struct gfid uuid;
 	uint32_t sets;
 	uint64_t shard_bytes;
-	struct ec_set **set;     /* [sets] */
-	struct dht_names *names; /* [sets] */
+	struct ec_set **set;      /* [sets] */
+	struct dht_names *names;  /* [sets] */
 	struct dht_layout shards; /* layout of /.shard; n == 0 until loaded */
 	struct fmutex layout_lock;
 };

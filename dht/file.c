@@ -4,8 +4,8 @@
  *                  | shard 0 on set 1 | shard 1 on set 0 | shard 2 on set 1 ...
  *   request:                 [=========|=====]             pieces run side by side
  *
- * Invariants: a request that lies in one shard costs nothing here but the look at `place`; pieces of one request never overlap, so
- * they may finish in any order; a shard that does not exist is answered as zeros without asking a brick. */
+ * Invariants: a request that lies in one shard costs nothing here but the look at `place`; pieces of one request never
+ * overlap, so they may finish in any order; a shard that does not exist is answered as zeros without asking a brick. */
 #include "dht/dht_priv.h"
 
 #include <stdio.h>
@@ -13,8 +13,8 @@
 #include "core/base/bitmap.h"
 
 #define PLACE_UNKNOWN UINT16_MAX
-#define FAN_WIDTH 8u      /* pieces of one request in flight */
-#define PIECE_IOVS 64u    /* iovecs of one piece before it costs an allocation */
+#define FAN_WIDTH     8u  /* pieces of one request in flight */
+#define PIECE_IOVS    64u /* iovecs of one piece before it costs an allocation */
 #define EXTENT_WINDOW MIB(32)
 
 _Static_assert(DHT_MAX_SETS < PLACE_UNKNOWN, "a place fits 16 bits");
@@ -102,8 +102,8 @@ int dht_file_resized(struct dht_file *f, uint64_t size_bytes)
 	return 0;
 }
 
-int dht_open(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, bool create, struct dht_file **ret,
-             struct err *e)
+int dht_open(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes, bool create,
+	     struct dht_file **ret, struct err *e)
 {
 	struct dht_file *f;
 	int rc = dht_layout_load(v, e);
@@ -159,7 +159,8 @@ static struct ec_domain *domain_of(struct dht_file *f, uint32_t shard)
 }
 
 struct fan;
-typedef int fan_fn(struct fan *fan, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off, uint64_t len); /* YIELDS */
+typedef int fan_fn(struct fan *fan, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off,
+		   uint64_t len); /* YIELDS */
 
 /* Lives on the requester's stack; workers take piece after piece until all are taken or one failed. */
 struct fan {
@@ -230,7 +231,8 @@ static int read_shard(struct dht_file *f, uint32_t shard, uint64_t shard_off, ui
 	return ec_shard_absent(d, shard) ? bufs_add_zeros(out, len) : ec_read(d, shard, shard_off, len, out);
 }
 
-static int read_piece(struct fan *n, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off, uint64_t len) YIELDS
+static int read_piece(struct fan *n, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off,
+		      uint64_t len) YIELDS
 {
 	(void)off;
 	return read_shard(n->file, shard, shard_off, (uint32_t)len, &n->parts[index]);
@@ -288,7 +290,8 @@ int dht_read(struct dht_file *f, uint64_t off, uint32_t len, struct bufs *out)
 
 /* ---- write, zero, flush ---- */
 
-static int write_piece(struct fan *n, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off, uint64_t len) YIELDS
+static int write_piece(struct fan *n, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off,
+		       uint64_t len) YIELDS
 {
 	struct iovec few[PIECE_IOVS], *many = NULL;
 	unsigned count = iov_cut(n->data, off - n->start, len, few, PIECE_IOVS);
@@ -321,7 +324,8 @@ int dht_write(struct dht_file *f, uint64_t off, struct iov data, bool fua)
 	return fan_out(&n);
 }
 
-static int zero_piece(struct fan *n, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off, uint64_t len) YIELDS
+static int zero_piece(struct fan *n, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off,
+		      uint64_t len) YIELDS
 {
 	struct ec_domain *d = domain_of(n->file, shard);
 
@@ -423,7 +427,8 @@ static int run_add_bits(struct run *r, const uint64_t *bits, uint64_t off, uint6
 	return rc;
 }
 
-int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void *arg, uint64_t len, bool data), void *arg)
+int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void *arg, uint64_t len, bool data),
+		void *arg)
 {
 	struct run run = {.emit = emit, .arg = arg};
 	uint64_t end = off + len;

@@ -1,9 +1,9 @@
 /* hash.c - the distribution hash of GlusterFS, so that its names and layouts mean the same here.
  *
- * A Davies-Meyer chain: each 16-byte block of the message is the key of a TEA cipher that encrypts the chaining value, and the
- * result is added to it. The chain always ends with a padded block, also when the message fills whole blocks; that block gets more
- * rounds. Two quirks are part of the function: bytes of the last block are sign-extended, and the unfinished word is built most
- * significant byte first while whole words are little endian. */
+ * A Davies-Meyer chain: each 16-byte block of the message is the key of a TEA cipher that encrypts the chaining value,
+ * and the result is added to it. The chain always ends with a padded block, also when the message fills whole blocks;
+ * that block gets more rounds. Two quirks are part of the function: bytes of the last block are sign-extended, and the
+ * unfinished word is built most significant byte first while whole words are little endian. */
 #include "dht/hash.h"
 
 #define ROUNDS_FULL 6u

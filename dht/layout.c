@@ -1,7 +1,7 @@
 /* layout.c - building, checking and searching the division of the hash circle.
  *
- * A layout is made once, when a volume's directories are made, and then read back from the sets: it decides where data lies, so a
- * damaged one is refused (hole, overlap) and never repaired by guessing. */
+ * A layout is made once, when a volume's directories are made, and then read back from the sets: it decides where data
+ * lies, so a damaged one is refused (hole, overlap) and never repaired by guessing. */
 #include "dht/layout.h"
 
 #include "core/base/bytes.h"
@@ -53,7 +53,8 @@ int dht_layout_build(struct dht_layout *ret, const uint64_t *sizes, uint32_t set
 		uint64_t share = min_u64(share_of(sizes, sets, set), room);
 		uint64_t stop = i + 1 == sets ? CIRCLE_LAST : start + share - 1;
 
-		l.v[i] = (struct dht_range){.commit = commit, .start = (uint32_t)start, .stop = (uint32_t)stop, .set = set};
+		l.v[i] =
+		    (struct dht_range){.commit = commit, .start = (uint32_t)start, .stop = (uint32_t)stop, .set = set};
 		start = stop + 1;
 	}
 	*ret = l;
@@ -73,10 +74,11 @@ static int check_ranges(const struct dht_range *v, uint32_t n, struct err *e)
 
 	for (uint32_t i = 0; i < n; i++) {
 		if (v[i].start > next)
-			return err_set(e, -EUCLEAN, "layout has a hole %08x-%08x", (unsigned)next, (unsigned)(v[i].start - 1));
+			return err_set(e, -EUCLEAN, "layout has a hole %08x-%08x", (unsigned)next,
+				       (unsigned)(v[i].start - 1));
 		if (v[i].start < next)
-			return err_set(e, -EUCLEAN, "layout ranges of sets %u and %u overlap at %08x", v[i ? i - 1 : 0].set, v[i].set,
-			               v[i].start);
+			return err_set(e, -EUCLEAN, "layout ranges of sets %u and %u overlap at %08x",
+				       v[i ? i - 1 : 0].set, v[i].set, v[i].start);
 		next = (uint64_t)v[i].stop + 1;
 	}
 	if (next != (uint64_t)CIRCLE_LAST + 1)

@@ -3,18 +3,18 @@
  *   0                                                    ffffffff
  *   |-- set 1 --|------- set 2 -------|----- set 0 -----|          one range per set, sizes weighted by capacity,
  *                                                                   the first place rotates from directory to directory
- * Invariants of a struct dht_layout: ranges are sorted, the first starts at 0, each next one starts right after the one before,
- * the last stops at ffffffff. */
+ * Invariants of a struct dht_layout: ranges are sorted, the first starts at 0, each next one starts right after the one
+ * before, the last stops at ffffffff. */
 #ifndef MYFS_DHT_LAYOUT_H
 #define MYFS_DHT_LAYOUT_H
 
 #include "core/base/base.h"
 #include "core/base/err.h"
 
-#define DHT_XATTR_BYTES 16u
-#define DHT_XATTR_NAME "glusterfs.dht"                   /* on a directory: this set's range */
+#define DHT_XATTR_BYTES       16u
+#define DHT_XATTR_NAME        "glusterfs.dht"            /* on a directory: this set's range */
 #define DHT_COMMIT_XATTR_NAME "glusterfs.dht.commithash" /* on "/": BE32, written when all layouts are in place */
-#define DHT_MAX_SETS 1024u
+#define DHT_MAX_SETS          1024u
 
 struct dht_range {
 	uint32_t commit;      /* volume commit hash it was made under; 1 = not valid */
@@ -28,8 +28,8 @@ struct dht_layout {
 	struct dht_range *v; /* owned */
 };
 
-/* Divides the circle among `sets` sets (1..DHT_MAX_SETS) in proportion to sizes[] (bytes; NULL, or any of them 0 = equally),
- * beginning with set `first` % sets. 0, -EINVAL or -ENOMEM. */
+/* Divides the circle among `sets` sets (1..DHT_MAX_SETS) in proportion to sizes[] (bytes; NULL, or any of them 0 =
+ * equally), beginning with set `first` % sets. 0, -EINVAL or -ENOMEM. */
 int dht_layout_build(struct dht_layout *ret, const uint64_t *sizes, uint32_t sets, uint32_t first, uint32_t commit);
 /* From what the sets say; ranges in any order, copied. -EUCLEAN with text when the circle has a hole or an overlap. */
 int dht_layout_assemble(struct dht_layout *ret, const struct dht_range *ranges, uint32_t n, struct err *e);

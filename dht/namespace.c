@@ -1,11 +1,13 @@
 /* namespace.c - names of a volume: directories on every set, a file on the set its gfid hashes to.
  *
- * Every change is one absolute, idempotent operation per set (ec_ns_apply), so whoever finds an intent unfinished simply does it again.
- * The namespace domain of a set is opened on first use. When another gateway takes it over we learn it by -MYFS_E_FENCED, take it over
- * again after a random pause and repeat the operation: names are used rarely, so a duel ends soon.
+ * Every change is one absolute, idempotent operation per set (ec_ns_apply), so whoever finds an intent unfinished
+ * simply does it again. The namespace domain of a set is opened on first use. When another gateway takes it over we
+ * learn it by -MYFS_E_FENCED, take it over again after a random pause and repeat the operation: names are used rarely,
+ * so a duel ends soon.
  *
- * Invariant: a layout is written before the first file exists and never changed afterwards. The commit hash on "/" is written after all
- * layouts are in place: where it exists a missing or damaged layout is an error, not an invitation to make a new one. */
+ * Invariant: a layout is written before the first file exists and never changed afterwards. The commit hash on "/" is
+ * written after all layouts are in place: where it exists a missing or damaged layout is an error, not an invitation to
+ * make a new one. */
 #include "dht/dht_priv.h"
 
 #include <stdio.h>
@@ -14,13 +16,13 @@
 #include "core/base/bytes.h"
 #include "dht/hash.h"
 
-#define SIZE_XATTR "glusterfs.shard.file-size" /* BE64 size, reserved, blocks, reserved */
+#define SIZE_XATTR       "glusterfs.shard.file-size" /* BE64 size, reserved, blocks, reserved */
 #define SIZE_XATTR_BYTES 32u
 #define BLOCK_SIZE_XATTR "glusterfs.shard.block-size" /* BE64 bytes of one shard */
-#define EC_SIZE_XATTR "ec.size" /* BE64 bytes of the base file itself: shard 0 */
-#define QUORUM_WAIT_NS (5 * NS_PER_S)
-#define FENCED_TRIES 6u
-#define FENCED_PAUSE_NS (20 * NS_PER_MS)
+#define EC_SIZE_XATTR    "ec.size"                    /* BE64 bytes of the base file itself: shard 0 */
+#define QUORUM_WAIT_NS   (5 * NS_PER_S)
+#define FENCED_TRIES     6u
+#define FENCED_PAUSE_NS  (20 * NS_PER_MS)
 
 struct directory {
 	const char *path; /* decides where its layout begins, as in GlusterFS */
@@ -28,7 +30,7 @@ struct directory {
 	const struct gfid *gfid;
 };
 static const struct directory directories[] = {
-	{"/", "", &GFID_ROOT}, {"/block", "block", &GFID_BLOCK_DIR}, {"/.shard", ".shard", &GFID_SHARD_DIR}};
+    {"/", "", &GFID_ROOT}, {"/block", "block", &GFID_BLOCK_DIR}, {"/.shard", ".shard", &GFID_SHARD_DIR}};
 #define DIRECTORIES ARRAY_LEN(directories)
 
 uint32_t dht_place(const struct dht_volume *v, const struct gfid *gfid, uint32_t shard)
@@ -49,7 +51,9 @@ static int names_wait_quorum(struct dht_volume *v, unsigned set, struct err *e) 
 	struct err text = ERR_INIT;
 	int rc = ec_set_wait_up(v->set[set], ec_set_geometry(v->set[set])->w, loop_now_ns() + QUORUM_WAIT_NS, &text);
 
-	return rc == -ETIMEDOUT ? err_set(e, -MYFS_E_QUORUM, "%s", text.text) : rc < 0 ? err_set(e, rc, "%s", text.text) : 0;
+	return rc == -ETIMEDOUT ? err_set(e, -MYFS_E_QUORUM, "%s", text.text)
+	       : rc < 0         ? err_set(e, rc, "%s", text.text)
+				: 0;
 }
 
 static int names_domain(struct dht_volume *v, unsigned set, bool create, struct ec_domain **ret, struct err *e) YIELDS
@@ -99,9 +103,9 @@ static void fenced_pause(unsigned attempt) YIELDS
 static int names_apply(struct dht_volume *v, unsigned set, struct bp_nsop_args *op, struct err *e) YIELDS
 {
 	if (!op->name)
-		op->name = (char *)(uintptr_t)"";
+		op->name = (char *)(uintptr_t) "";
 	if (!op->name2)
-		op->name2 = (char *)(uintptr_t)"";
+		op->name2 = (char *)(uintptr_t) "";
 	for (unsigned attempt = 0;; attempt++) {
 		struct ec_domain *domain = NULL;
 		struct err text = ERR_INIT;
@@ -112,7 +116,8 @@ static int names_apply(struct dht_volume *v, unsigned set, struct bp_nsop_args *
 		if (rc == 0)
 			return 0;
 		if (rc != -MYFS_E_FENCED || attempt + 1 == FENCED_TRIES)
-			return err_set(e, rc, "volume %s: set %u: %s", v->name, set, text.text[0] ? text.text : err_name(rc));
+			return err_set(e, rc, "volume %s: set %u: %s", v->name, set,
+				       text.text[0] ? text.text : err_name(rc));
 		if (domain)
 			names_forget(v, set, domain);
 		fenced_pause(attempt);
@@ -120,10 +125,11 @@ static int names_apply(struct dht_volume *v, unsigned set, struct bp_nsop_args *
 }
 
 /* *res must be zeroed, and freed with xdr_free after success. */
-static int names_read(struct dht_volume *v, unsigned set, struct bp_nsread_args *args, struct bp_nsread_res *res, struct err *e) YIELDS
+static int names_read(struct dht_volume *v, unsigned set, struct bp_nsread_args *args, struct bp_nsread_res *res,
+		      struct err *e) YIELDS
 {
 	if (!args->name)
-		args->name = (char *)(uintptr_t)"";
+		args->name = (char *)(uintptr_t) "";
 	for (unsigned attempt = 0;; attempt++) {
 		struct ec_domain *domain = NULL;
 		struct err text = ERR_INIT;
@@ -136,7 +142,8 @@ static int names_read(struct dht_volume *v, unsigned set, struct bp_nsread_args 
 		xdr_free((xdrproc_t)xdr_bp_nsread_res, res);
 		memset(res, 0, sizeof(*res));
 		if (rc != -MYFS_E_FENCED || attempt + 1 == FENCED_TRIES)
-			return err_set(e, rc, "volume %s: set %u: %s", v->name, set, text.text[0] ? text.text : err_name(rc));
+			return err_set(e, rc, "volume %s: set %u: %s", v->name, set,
+				       text.text[0] ? text.text : err_name(rc));
 		if (domain)
 			names_forget(v, set, domain);
 		fenced_pause(attempt);
@@ -163,7 +170,8 @@ static void op_set_gfid(bp_uuid dst, const struct gfid *g)
 	memcpy(dst, g->b, sizeof(g->b));
 }
 
-static int set_xattrs(struct dht_volume *v, unsigned set, const struct gfid *gfid, struct bp_xattr *x, uint32_t n, struct err *e) YIELDS
+static int set_xattrs(struct dht_volume *v, unsigned set, const struct gfid *gfid, struct bp_xattr *x, uint32_t n,
+		      struct err *e) YIELDS
 {
 	struct bp_nsop_args op = {.op = BP_NS_SETXATTR, .xattrs = {.xattrs_len = n, .xattrs_val = x}};
 
@@ -171,8 +179,10 @@ static int set_xattrs(struct dht_volume *v, unsigned set, const struct gfid *gfi
 	return names_apply(v, set, &op, e);
 }
 
-/* Reads one xattr of a directory or file. -ENODATA when the object has none of that name, -EUCLEAN when its length is wrong. */
-static int read_xattr(struct dht_volume *v, unsigned set, const struct gfid *gfid, const char *name, void *dst, uint32_t len, struct err *e) YIELDS
+/* Reads one xattr of a directory or file. -ENODATA when the object has none of that name, -EUCLEAN when its length is
+ * wrong. */
+static int read_xattr(struct dht_volume *v, unsigned set, const struct gfid *gfid, const char *name, void *dst,
+		      uint32_t len, struct err *e) YIELDS
 {
 	struct bp_nsread_args args = {.op = BP_NS_STATX};
 	struct bp_nsread_res res = {0};
@@ -245,7 +255,8 @@ static uint32_t commit_hash_of(const struct dht_volume *v)
 	return hash <= 1 ? 2 : hash; /* 1 says "not valid" */
 }
 
-static int write_directory(struct dht_volume *v, unsigned set, const struct directory *dir, const struct dht_range *range, struct err *e) YIELDS
+static int write_directory(struct dht_volume *v, unsigned set, const struct directory *dir,
+			   const struct dht_range *range, struct err *e) YIELDS
 {
 	uint8_t raw[DHT_XATTR_BYTES];
 	struct bp_xattr x = xattr_of(DHT_XATTR_NAME, raw, sizeof(raw));
@@ -253,7 +264,9 @@ static int write_directory(struct dht_volume *v, unsigned set, const struct dire
 
 	dht_range_encode(range, raw);
 	if (dir->gfid != &GFID_ROOT) {
-		struct bp_nsop_args op = {.op = BP_NS_MKDIR, .name = (char *)(uintptr_t)dir->name, .xattrs = {.xattrs_len = 1, .xattrs_val = &x}};
+		struct bp_nsop_args op = {.op = BP_NS_MKDIR,
+					  .name = (char *)(uintptr_t)dir->name,
+					  .xattrs = {.xattrs_len = 1, .xattrs_val = &x}};
 
 		op_set_gfid(op.parent, &GFID_ROOT);
 		op_set_gfid(op.gfid, dir->gfid);
@@ -335,8 +348,8 @@ static bool name_is_plain(const char *name)
 {
 	size_t len = strlen(name);
 
-	return len > 0 && len <= BP_MAX_NAME && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
-	       strncmp(name, DHT_TRASH_PREFIX, sizeof(DHT_TRASH_PREFIX) - 1) != 0;
+	return len > 0 && len <= BP_MAX_NAME && !strchr(name, '/') && strcmp(name, ".") != 0 &&
+	       strcmp(name, "..") != 0 && strncmp(name, DHT_TRASH_PREFIX, sizeof(DHT_TRASH_PREFIX) - 1) != 0;
 }
 
 #define TRASH_NAME (sizeof(DHT_TRASH_PREFIX) + GFID_TEXT)
@@ -398,7 +411,8 @@ int dht_set_size(struct dht_volume *v, const struct gfid *gfid, const char *name
 	return rc < 0 ? err_wrap(e, rc, "size of %s", name) : 0;
 }
 
-static int lookup_on(struct dht_volume *v, unsigned set, const char *name, struct gfid *ret_gfid, uint64_t *ret_size, struct err *e) YIELDS
+static int lookup_on(struct dht_volume *v, unsigned set, const char *name, struct gfid *ret_gfid, uint64_t *ret_size,
+		     struct err *e) YIELDS
 {
 	struct bp_nsread_args args = {.op = BP_NS_LOOKUP, .name = (char *)(uintptr_t)name};
 	struct bp_nsread_res res = {0};
@@ -424,7 +438,8 @@ static int lookup_on(struct dht_volume *v, unsigned set, const char *name, struc
 
 int dht_lookup(struct dht_volume *v, const char *name, struct gfid *ret_gfid, uint64_t *ret_size, struct err *e)
 {
-	/* A name does not tell the set (the gfid does), so every set is asked. "Not there" is only believed from all of them. */
+	/* A name does not tell the set (the gfid does), so every set is asked. "Not there" is only believed from all of
+	 * them. */
 	int worst = -ENOENT;
 
 	for (uint32_t i = 0; i < v->sets; i++) {
@@ -439,7 +454,8 @@ int dht_lookup(struct dht_volume *v, const char *name, struct gfid *ret_gfid, ui
 	return worst == -ENOENT ? err_set(e, -ENOENT, "volume %s has no /block/%s", v->name, name) : worst;
 }
 
-static int rename_in_block(struct dht_volume *v, const char *from, const char *to, const struct gfid *gfid, struct err *e) YIELDS
+static int rename_in_block(struct dht_volume *v, const char *from, const char *to, const struct gfid *gfid,
+			   struct err *e) YIELDS
 {
 	struct bp_nsop_args op = {.op = BP_NS_RENAME, .name = (char *)(uintptr_t)from, .name2 = (char *)(uintptr_t)to};
 	int rc = dht_layout_load(v, e);
@@ -476,7 +492,8 @@ int dht_unlink_trashed(struct dht_volume *v, const struct gfid *gfid, struct err
 
 	if (rc < 0)
 		return rc;
-	/* The name goes last: as long as it is there, somebody who finds it knows that shards may be left on other sets. */
+	/* The name goes last: as long as it is there, somebody who finds it knows that shards may be left on other
+	 * sets. */
 	base = dht_place(v, gfid, 0);
 	for (uint32_t i = 1; i <= v->sets && rc == 0; i++) {
 		struct bp_nsop_args op = {.op = BP_NS_UNLINK, .name = trash_name(gfid, trash)};
@@ -488,8 +505,8 @@ int dht_unlink_trashed(struct dht_volume *v, const struct gfid *gfid, struct err
 	return rc;
 }
 
-static int list_set(struct dht_volume *v, unsigned set, int (*emit)(void *arg, const char *name, const struct gfid *gfid), void *arg,
-                    struct err *e) YIELDS
+static int list_set(struct dht_volume *v, unsigned set,
+		    int (*emit)(void *arg, const char *name, const struct gfid *gfid), void *arg, struct err *e) YIELDS
 {
 	char after[BP_MAX_NAME + 1] = "";
 	bool more = true;
@@ -520,7 +537,8 @@ static int list_set(struct dht_volume *v, unsigned set, int (*emit)(void *arg, c
 	return 0;
 }
 
-int dht_list(struct dht_volume *v, int (*emit)(void *arg, const char *name, const struct gfid *gfid), void *arg, struct err *e)
+int dht_list(struct dht_volume *v, int (*emit)(void *arg, const char *name, const struct gfid *gfid), void *arg,
+	     struct err *e)
 {
 	for (uint32_t i = 0; i < v->sets; i++) {
 		int rc = list_set(v, i, emit, arg, e);

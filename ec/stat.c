@@ -1,7 +1,7 @@
 /* stat.c - questions to bricks that need no ownership: what they have room for, what a domain takes up.
  *
- * Nothing here fences anybody or depends on a view; a brick that does not answer is simply missing from the answer. How long an
- * answer may take is set.c's policy for stalled bricks. */
+ * Nothing here fences anybody or depends on a view; a brick that does not answer is simply missing from the answer. How
+ * long an answer may take is set.c's policy for stalled bricks. */
 #include "ec/ec_priv.h"
 
 int ec_set_brick_stat(struct ec_set *s, unsigned index, struct bp_stat_res *ret)
@@ -42,7 +42,8 @@ int ec_set_usage(struct ec_set *s, const struct gfid *domain, uint64_t *ret_byte
 	gfid_to_wire(domain, args.domain);
 	rpc_group_init(&g);
 	for (uint32_t i = 0; i < s->geo.n; i++) {
-		ec_call_init(&legs[i].call, BP_USAGE, (xdrproc_t)xdr_bp_domain_args, &args, (xdrproc_t)xdr_bp_usage_res, &legs[i].res);
+		ec_call_init(&legs[i].call, BP_USAGE, (xdrproc_t)xdr_bp_domain_args, &args, (xdrproc_t)xdr_bp_usage_res,
+			     &legs[i].res);
 		legs[i].started = ec_brick_start(&s->bricks[i], &legs[i].call, &g);
 	}
 	rpc_group_wait_all(&g);

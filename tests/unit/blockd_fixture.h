@@ -18,14 +18,18 @@ static char fixture_dir[64], fixture_registry[96];
 
 static void fixture_volume(struct registry *r, const char *name, uint32_t sets)
 {
-	struct reg_volume v = {.k = 2, .r = 1, .chunk_bytes = 16384, .sets = sets, .started = 1, .uuid = {{(uint8_t)name[0], 1}}};
+	struct reg_volume v = {
+	    .k = 2, .r = 1, .chunk_bytes = 16384, .sets = sets, .started = 1, .uuid = {{(uint8_t)name[0], 1}}};
 	struct err e = ERR_INIT;
 
 	snprintf(v.name, sizeof(v.name), "%s", name);
 	CHECK(registry_begin(r, &e) == 0);
 	CHECK(reg_volume_put(r, &v, &e) == 0);
 	for (uint32_t i = 0; i < 3 * sets; i++) {
-		struct reg_brick b = {.uuid = {{(uint8_t)name[0], 2, (uint8_t)i}}, .node = "node1", .set_index = i / 3, .brick_index = i % 3};
+		struct reg_brick b = {.uuid = {{(uint8_t)name[0], 2, (uint8_t)i}},
+				      .node = "node1",
+				      .set_index = i / 3,
+				      .brick_index = i % 3};
 
 		snprintf(b.volume, sizeof(b.volume), "%s", name);
 		snprintf(b.path, sizeof(b.path), "/bricks/%s%u", name, i);
@@ -65,7 +69,8 @@ static void fixture_end(void)
 
 static struct blockd *gateway_start_at(const char *name, const char *control)
 {
-	struct blockd_config cfg = {.loop = loop_self(), .net = net_kernel(), .name = name, .control = control, .io_timeout_ns = NS_PER_S};
+	struct blockd_config cfg = {
+	    .loop = loop_self(), .net = net_kernel(), .name = name, .control = control, .io_timeout_ns = NS_PER_S};
 	struct blockd *d = NULL;
 	struct err e = ERR_INIT;
 

@@ -1,7 +1,8 @@
 /* ec_memory.h - the face of ec/ over plain memory, so that dht/ and blockd/ can be tested without bricks.
  *
- * Included by exactly one file of a test program; its definitions take the place of the library's. What sets hold outlives
- * ec_set_close, as bricks outlive a gateway. Every call yields once, so that callers' interleavings are real. */
+ * Included by exactly one file of a test program; its definitions take the place of the library's. What sets hold
+ * outlives ec_set_close, as bricks outlive a gateway. Every call yields once, so that callers' interleavings are real.
+ */
 #ifndef MYFS_TEST_EC_MEMORY_H
 #define MYFS_TEST_EC_MEMORY_H
 
@@ -12,10 +13,10 @@
 #include "core/loop/loop.h"
 #include "ec/ec.h"
 
-#define MEM_SETS 4
-#define MEM_FILES 64
+#define MEM_SETS   4
+#define MEM_FILES  64
 #define MEM_SHARDS 64
-#define MEM_NAMES 256
+#define MEM_NAMES  256
 #define MEM_XATTRS 8
 
 struct mem_file { /* a domain */
@@ -45,9 +46,9 @@ struct mem_store { /* what the bricks of one set hold */
 static struct mem_store mem_stores[MEM_SETS];
 
 static struct {
-	unsigned ns_left;     /* namespace changes that still work; then -MYFS_E_QUORUM */
-	int open_rc;          /* what the next ec_domain_open of a LUN returns */
-	bool opens_wait;      /* LUN opens wait until mem_open_go() */
+	unsigned ns_left; /* namespace changes that still work; then -MYFS_E_QUORUM */
+	int open_rc;      /* what the next ec_domain_open of a LUN returns */
+	bool opens_wait;  /* LUN opens wait until mem_open_go() */
 	struct waitq gate;
 	unsigned ns_changes, lun_opens, lun_closes, brick_calls;
 	uint32_t insync, connected; /* masks every domain reports, ~0 = all */
@@ -90,7 +91,10 @@ int ec_set_open(const struct ec_set_config *cfg, struct ec_set **ret, struct err
 	return 0;
 }
 
-void ec_set_close(struct ec_set *s) { free(s); }
+void ec_set_close(struct ec_set *s)
+{
+	free(s);
+}
 
 int ec_set_wait_up(struct ec_set *s, unsigned need, uint64_t deadline_ns, struct err *e)
 {
@@ -101,7 +105,10 @@ int ec_set_wait_up(struct ec_set *s, unsigned need, uint64_t deadline_ns, struct
 	return mem.ns_left == 0 ? err_set(e, -ETIMEDOUT, "bricks are away") : 0;
 }
 
-const struct ec_geometry *ec_set_geometry(const struct ec_set *s) { return &s->geo; }
+const struct ec_geometry *ec_set_geometry(const struct ec_set *s)
+{
+	return &s->geo;
+}
 
 void ec_set_brick_status(const struct ec_set *s, unsigned index, struct ec_brick_status *ret)
 {
@@ -146,8 +153,14 @@ int ec_set_usage(struct ec_set *s, const struct gfid *domain, uint64_t *ret_byte
 	return 0;
 }
 
-void ec_set_heal_limit(struct ec_set *s, uint64_t bytes_per_s) { (void)s, (void)bytes_per_s; }
-void ec_set_heal_pause(struct ec_set *s, bool paused) { (void)s, (void)paused; }
+void ec_set_heal_limit(struct ec_set *s, uint64_t bytes_per_s)
+{
+	(void)s, (void)bytes_per_s;
+}
+void ec_set_heal_pause(struct ec_set *s, bool paused)
+{
+	(void)s, (void)paused;
+}
 
 int ec_domain_open(struct ec_set *s, const struct ec_domain_options *opt, struct ec_domain **ret, struct err *e)
 {
@@ -184,7 +197,10 @@ void ec_domain_close(struct ec_domain *d)
 	free(d);
 }
 
-struct gfid ec_domain_gfid(const struct ec_domain *d) { return d->file->gfid; }
+struct gfid ec_domain_gfid(const struct ec_domain *d)
+{
+	return d->file->gfid;
+}
 
 static int mem_enter(struct ec_domain *d)
 {
@@ -263,7 +279,10 @@ int ec_extents(struct ec_domain *d, uint32_t shard, uint64_t off, uint64_t len, 
 	return rc;
 }
 
-bool ec_shard_absent(const struct ec_domain *d, uint32_t shard) { return !d->file->shard[shard]; }
+bool ec_shard_absent(const struct ec_domain *d, uint32_t shard)
+{
+	return !d->file->shard[shard];
+}
 
 int ec_usage(struct ec_domain *d, uint64_t *ret_bytes)
 {
@@ -287,7 +306,8 @@ void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret)
 static struct mem_name *mem_by_name(struct mem_store *st, const void *parent, const char *name)
 {
 	for (unsigned i = 0; i < MEM_NAMES; i++)
-		if (st->names[i].used && memcmp(st->names[i].parent.b, parent, 16) == 0 && strcmp(st->names[i].name, name) == 0)
+		if (st->names[i].used && memcmp(st->names[i].parent.b, parent, 16) == 0 &&
+		    strcmp(st->names[i].name, name) == 0)
 			return &st->names[i];
 	return NULL;
 }
@@ -431,7 +451,8 @@ static int mem_readdir(struct mem_store *st, const struct bp_nsread_args *a, str
 	unsigned n = 0, take = 0;
 
 	for (unsigned i = 0; i < MEM_NAMES; i++)
-		if (st->names[i].used && memcmp(st->names[i].parent.b, a->gfid, 16) == 0 && strcmp(st->names[i].name, a->name) > 0)
+		if (st->names[i].used && memcmp(st->names[i].parent.b, a->gfid, 16) == 0 &&
+		    strcmp(st->names[i].name, a->name) > 0)
 			v[n++] = &st->names[i];
 	qsort(v, n, sizeof(v[0]), mem_name_order);
 	take = n < 2 ? n : 2;
@@ -464,7 +485,8 @@ int ec_ns_read(struct ec_domain *d, struct bp_nsread_args *a, struct bp_nsread_r
 		return -ENOENT;
 	res->entries.entries_val = calloc(1, sizeof(struct bp_entry));
 	res->entries.entries_len = 1;
-	mem_entry(&res->entries.entries_val[0], n ? n->name : "", n ? (const void *)n->gfid.b : a->gfid, n && n->is_dir, x);
+	mem_entry(&res->entries.entries_val[0], n ? n->name : "", n ? (const void *)n->gfid.b : a->gfid, n && n->is_dir,
+		  x);
 	return 0;
 }
 

@@ -13,8 +13,14 @@ static const struct gfid file_id = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 
 static struct dht_volume *open_volume(uint32_t sets)
 {
 	struct ec_brick_addr *bricks = calloc((size_t)sets * 3, sizeof(*bricks));
-	struct dht_volume_config cfg = {
-		.loop = loop_self(), .name = "vol", .uuid = {{9}}, .k = 2, .r = 1, .chunk_bytes = 16384, .sets = sets, .bricks = bricks};
+	struct dht_volume_config cfg = {.loop = loop_self(),
+					.name = "vol",
+					.uuid = {{9}},
+					.k = 2,
+					.r = 1,
+					.chunk_bytes = 16384,
+					.sets = sets,
+					.bricks = bricks};
 	struct dht_volume *v = NULL;
 	struct err e = ERR_INIT;
 
@@ -57,12 +63,14 @@ static void boundary_model(struct dht_file *f, uint64_t boundary, uint64_t seed)
 
 	prng_seed(&p, seed);
 	for (int i = 0; i < 120; i++) {
-		uint64_t at = prng_below(&p, 2 * WINDOW - 1), len = 1 + prng_below(&p, min_u64(WINDOW, 2 * WINDOW - at));
+		uint64_t at = prng_below(&p, 2 * WINDOW - 1),
+			 len = 1 + prng_below(&p, min_u64(WINDOW, 2 * WINDOW - at));
 		uint64_t off = boundary - WINDOW + at;
 
 		switch (prng_below(&p, 3)) {
 		case 0: {
-			struct iovec v[3] = {{data, len / 3}, {data + len / 3, len / 3}, {data + 2 * (len / 3), len - 2 * (len / 3)}};
+			struct iovec v[3] = {
+			    {data, len / 3}, {data + len / 3, len / 3}, {data + 2 * (len / 3), len - 2 * (len / 3)}};
 
 			prng_bytes(&p, data, len);
 			CHECK(dht_write(f, off, (struct iov){v, 3}, i % 7 == 0) == 0);
@@ -196,7 +204,8 @@ static void extents_body(void *arg)
 	mem_reset();
 	v = open_volume(2);
 	f = open_file(v, 4 * SHARD);
-	/* Data: the last block of shard 0, the first of shard 1, and one in the middle of shard 3. Shard 2 is absent. */
+	/* Data: the last block of shard 0, the first of shard 1, and one in the middle of shard 3. Shard 2 is absent.
+	 */
 	CHECK(dht_write(f, SHARD - 1, data, false) == 0);
 	CHECK(dht_write(f, SHARD, data, false) == 0);
 	CHECK(dht_write(f, 3 * SHARD + MIB(40), data, false) == 0);
@@ -327,13 +336,13 @@ static void an_open_that_fails_says_on_which_set_and_why(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(requests_across_shards_read_back_what_a_plain_array_would),
-		cmocka_unit_test(a_shard_that_does_not_exist_is_zeros_without_asking_a_brick),
-		cmocka_unit_test(requests_past_the_end_are_refused_until_the_file_is_resized),
-		cmocka_unit_test(extents_join_over_shards_and_stop_when_told),
-		cmocka_unit_test(shards_lie_where_the_hash_of_their_names_points_weighted_by_size),
-		cmocka_unit_test(a_deposed_owner_hears_it_on_every_kind_of_request),
-		cmocka_unit_test(an_open_that_fails_says_on_which_set_and_why),
+	    cmocka_unit_test(requests_across_shards_read_back_what_a_plain_array_would),
+	    cmocka_unit_test(a_shard_that_does_not_exist_is_zeros_without_asking_a_brick),
+	    cmocka_unit_test(requests_past_the_end_are_refused_until_the_file_is_resized),
+	    cmocka_unit_test(extents_join_over_shards_and_stop_when_told),
+	    cmocka_unit_test(shards_lie_where_the_hash_of_their_names_points_weighted_by_size),
+	    cmocka_unit_test(a_deposed_owner_hears_it_on_every_kind_of_request),
+	    cmocka_unit_test(an_open_that_fails_says_on_which_set_and_why),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

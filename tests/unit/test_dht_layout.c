@@ -1,7 +1,9 @@
-/* A layout must cover the whole hash circle exactly once, whatever the sizes, and find the right set for every point. */
+/* A layout must cover the whole hash circle exactly once, whatever the sizes, and find the right set for every point.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
 
 #include "core/base/prng.h"
@@ -142,15 +144,24 @@ struct assembly {
 };
 
 static const struct assembly assemblies[] = {
-	{"in any order", {{.start = 0x80000000, .stop = 0xffffffff, .set = 0}, {.start = 0, .stop = 0x7fffffff, .set = 1}}, 2, 0},
-	{"one set takes no part", {{.set = 0}, {.start = 0, .stop = 0xffffffff, .set = 1}}, 2, 0},
-	{"hole in the middle", {{.start = 0, .stop = 5, .set = 0}, {.start = 7, .stop = 0xffffffff, .set = 1}}, 2, -EUCLEAN},
-	{"hole at the start", {{.start = 1, .stop = 0xffffffff}}, 1, -EUCLEAN},
-	{"hole at the end", {{.start = 0, .stop = 0xfffffffe}}, 1, -EUCLEAN},
-	{"overlap", {{.start = 0, .stop = 5, .set = 0}, {.start = 5, .stop = 0xffffffff, .set = 1}}, 2, -EUCLEAN},
-	{"same range twice", {{.start = 0, .stop = 0xffffffff, .set = 0}, {.start = 0, .stop = 0xffffffff, .set = 1}}, 2, -EUCLEAN},
-	{"nobody takes part", {{.set = 0}, {.set = 1}}, 2, -EUCLEAN},
-	{"nothing", {{0}}, 0, -EUCLEAN},
+    {"in any order",
+     {{.start = 0x80000000, .stop = 0xffffffff, .set = 0}, {.start = 0, .stop = 0x7fffffff, .set = 1}},
+     2,
+     0},
+    {"one set takes no part", {{.set = 0}, {.start = 0, .stop = 0xffffffff, .set = 1}}, 2, 0},
+    {"hole in the middle",
+     {{.start = 0, .stop = 5, .set = 0}, {.start = 7, .stop = 0xffffffff, .set = 1}},
+     2,
+     -EUCLEAN},
+    {"hole at the start", {{.start = 1, .stop = 0xffffffff}}, 1, -EUCLEAN},
+    {"hole at the end", {{.start = 0, .stop = 0xfffffffe}}, 1, -EUCLEAN},
+    {"overlap", {{.start = 0, .stop = 5, .set = 0}, {.start = 5, .stop = 0xffffffff, .set = 1}}, 2, -EUCLEAN},
+    {"same range twice",
+     {{.start = 0, .stop = 0xffffffff, .set = 0}, {.start = 0, .stop = 0xffffffff, .set = 1}},
+     2,
+     -EUCLEAN},
+    {"nobody takes part", {{.set = 0}, {.set = 1}}, 2, -EUCLEAN},
+    {"nothing", {{0}}, 0, -EUCLEAN},
 };
 
 static void holes_and_overlaps_are_found_when_a_layout_is_put_together(void **state)
@@ -172,15 +183,15 @@ static void holes_and_overlaps_are_found_when_a_layout_is_put_together(void **st
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(two_equal_sets_divide_the_circle_as_glusterfs_does),
-		cmocka_unit_test(a_set_three_times_as_large_gets_three_times_the_range),
-		cmocka_unit_test(an_unknown_size_means_equal_shares),
-		cmocka_unit_test(the_first_place_rotates),
-		cmocka_unit_test(every_number_and_size_of_sets_covers_the_circle_and_is_searched_right),
-		cmocka_unit_test(no_sets_or_too_many_are_refused),
-		cmocka_unit_test(the_xattr_is_four_big_endian_words),
-		cmocka_unit_test(a_malformed_xattr_is_refused_and_changes_nothing),
-		cmocka_unit_test(holes_and_overlaps_are_found_when_a_layout_is_put_together),
+	    cmocka_unit_test(two_equal_sets_divide_the_circle_as_glusterfs_does),
+	    cmocka_unit_test(a_set_three_times_as_large_gets_three_times_the_range),
+	    cmocka_unit_test(an_unknown_size_means_equal_shares),
+	    cmocka_unit_test(the_first_place_rotates),
+	    cmocka_unit_test(every_number_and_size_of_sets_covers_the_circle_and_is_searched_right),
+	    cmocka_unit_test(no_sets_or_too_many_are_refused),
+	    cmocka_unit_test(the_xattr_is_four_big_endian_words),
+	    cmocka_unit_test(a_malformed_xattr_is_refused_and_changes_nothing),
+	    cmocka_unit_test(holes_and_overlaps_are_found_when_a_layout_is_put_together),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

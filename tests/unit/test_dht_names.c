@@ -8,8 +8,14 @@
 static struct dht_volume *open_volume(uint32_t sets)
 {
 	struct ec_brick_addr *bricks = calloc((size_t)sets * 3, sizeof(*bricks));
-	struct dht_volume_config cfg = {
-		.loop = loop_self(), .name = "vol", .uuid = {{9}}, .k = 2, .r = 1, .chunk_bytes = 16384, .sets = sets, .bricks = bricks};
+	struct dht_volume_config cfg = {.loop = loop_self(),
+					.name = "vol",
+					.uuid = {{9}},
+					.k = 2,
+					.r = 1,
+					.chunk_bytes = 16384,
+					.sets = sets,
+					.bricks = bricks};
 	struct dht_volume *v = NULL;
 	struct err e = ERR_INIT;
 
@@ -254,12 +260,12 @@ static void without_a_quorum_nothing_is_said_not_to_exist(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(files_are_made_found_renamed_to_the_trash_and_removed_on_any_number_of_sets),
-		cmocka_unit_test(names_that_could_escape_or_collide_are_refused),
-		cmocka_unit_test(an_interrupted_start_of_a_volume_is_finished_whatever_step_it_stopped_at),
-		cmocka_unit_test(a_damaged_layout_is_an_error_and_is_never_written_over),
-		cmocka_unit_test(two_gateways_take_the_names_from_each_other_and_both_get_their_work_done),
-		cmocka_unit_test(without_a_quorum_nothing_is_said_not_to_exist),
+	    cmocka_unit_test(files_are_made_found_renamed_to_the_trash_and_removed_on_any_number_of_sets),
+	    cmocka_unit_test(names_that_could_escape_or_collide_are_refused),
+	    cmocka_unit_test(an_interrupted_start_of_a_volume_is_finished_whatever_step_it_stopped_at),
+	    cmocka_unit_test(a_damaged_layout_is_an_error_and_is_never_written_over),
+	    cmocka_unit_test(two_gateways_take_the_names_from_each_other_and_both_get_their_work_done),
+	    cmocka_unit_test(without_a_quorum_nothing_is_said_not_to_exist),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

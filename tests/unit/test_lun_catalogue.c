@@ -106,7 +106,8 @@ static void create_away_body(void *arg)
 	make_lun(d, "other", GIB(1));
 	mem.ns_left = 0;
 	CHECK(lun_create(d, &wish, &row, &existed, &e) == -MYFS_E_QUORUM);
-	CHECK(reg_lun_get(d->registry, "vol", "lun", &row, NULL) == -ENOENT); /* the caller was told "no": it must not appear later */
+	CHECK(reg_lun_get(d->registry, "vol", "lun", &row, NULL) ==
+	      -ENOENT); /* the caller was told "no": it must not appear later */
 	mem.ns_left = UINT32_MAX;
 	CHECK(lun_create(d, &wish, &row, &existed, &e) == 0 && !existed);
 	blockd_stop(d);
@@ -122,7 +123,13 @@ static void a_create_that_failed_leaves_nothing_behind(void **state)
 /* A gateway that died between the row and the bricks. */
 static void create_killed_body(void *arg)
 {
-	struct reg_lun row = {.volume = "vol", .name = "lun", .gfid = {{7}}, .size_bytes = GIB(1), .block_size = 512, .owner = "gw", .created_ns = 1};
+	struct reg_lun row = {.volume = "vol",
+			      .name = "lun",
+			      .gfid = {{7}},
+			      .size_bytes = GIB(1),
+			      .block_size = 512,
+			      .owner = "gw",
+			      .created_ns = 1};
 	struct err e = ERR_INIT;
 	struct registry *r = NULL;
 	struct blockd *d;
@@ -210,7 +217,8 @@ static void a_lun_with_sessions_is_not_deleted(void **state)
 	on_backend(LOOP_EPOLL, busy_body);
 }
 
-/* Deleting at once takes several steps on the bricks of three sets: stop them after each, then bring the bricks back. */
+/* Deleting at once takes several steps on the bricks of three sets: stop them after each, then bring the bricks back.
+ */
 static void delete_cut_body(void *arg)
 {
 	(void)arg;
@@ -392,16 +400,16 @@ static void a_volume_made_by_somebody_else_is_served_without_being_told(void **s
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_lun_is_made_once_and_bad_wishes_are_refused),
-		cmocka_unit_test(a_create_that_failed_leaves_nothing_behind),
-		cmocka_unit_test(a_create_cut_off_by_a_kill_is_finished_at_the_next_start),
-		cmocka_unit_test(a_deleted_lun_comes_back_with_its_data_until_it_is_purged),
-		cmocka_unit_test(a_lun_with_sessions_is_not_deleted),
-		cmocka_unit_test(a_delete_cut_off_at_any_step_is_finished_at_the_next_start),
-		cmocka_unit_test(what_lay_in_the_trash_for_seven_days_goes_for_good),
-		cmocka_unit_test(a_lun_grows_while_attached_and_shrinks_only_when_nothing_is_lost_unasked),
-		cmocka_unit_test(a_resize_cut_off_half_way_is_noted_on_the_bricks_later),
-		cmocka_unit_test(a_volume_made_by_somebody_else_is_served_without_being_told),
+	    cmocka_unit_test(a_lun_is_made_once_and_bad_wishes_are_refused),
+	    cmocka_unit_test(a_create_that_failed_leaves_nothing_behind),
+	    cmocka_unit_test(a_create_cut_off_by_a_kill_is_finished_at_the_next_start),
+	    cmocka_unit_test(a_deleted_lun_comes_back_with_its_data_until_it_is_purged),
+	    cmocka_unit_test(a_lun_with_sessions_is_not_deleted),
+	    cmocka_unit_test(a_delete_cut_off_at_any_step_is_finished_at_the_next_start),
+	    cmocka_unit_test(what_lay_in_the_trash_for_seven_days_goes_for_good),
+	    cmocka_unit_test(a_lun_grows_while_attached_and_shrinks_only_when_nothing_is_lost_unasked),
+	    cmocka_unit_test(a_resize_cut_off_half_way_is_noted_on_the_bricks_later),
+	    cmocka_unit_test(a_volume_made_by_somebody_else_is_served_without_being_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

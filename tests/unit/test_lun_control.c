@@ -36,72 +36,74 @@ static const struct {
 	const char *method, *params;
 	int exit_code;
 } steps[] = {
-	{"ping", NULL, 0},
-	{"lun.list", NULL, 0},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":1073741824,\"block_size\":512}", 0},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":1073741824}", 3},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":1073741824,\"block_size\":512,\"if_missing\":true}", 0},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":4096,\"block_size\":512,\"if_missing\":true}", 3},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"Lun\",\"size_bytes\":4096}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"a/b\",\"size_bytes\":4096}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"x\"}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":0}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":-4096}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":4097}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":\"1G\"}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":9223372036854775807}", 64},
-	{"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":4096,\"block_size\":1024}", 64},
-	{"lun.create", "{\"volume\":5,\"name\":[],\"size_bytes\":4096}", 64},
-	{"lun.create", "{\"volume\":\"none\",\"name\":\"x\",\"size_bytes\":4096}", 5},
-	{"lun.create", NULL, 64},
-	{"lun.info", "{\"spec\":\"vol/lun\"}", 0},
-	{"lun.info", "{\"spec\":\"vol/none\"}", 5},
-	{"lun.info", "{\"spec\":\"vol\"}", 64},
-	{"lun.info", "{\"spec\":7}", 64},
-	{"lun.info", "[1,2]", 64},
-	{"lun.list", "{\"volume\":\"vol\"}", 0},
-	{"lun.list", "{\"volume\":\"none\"}", 5},
-	{"lun.du", NULL, 0},
-	{"lun.du", "{\"spec\":\"vol/lun\"}", 0},
-	{"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":2147483648}", 0},
-	{"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":1073741824}", 9},
-	{"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":1073741824,\"allow_shrink\":true}", 0},
-	{"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":1}", 64},
-	{"lun.resize", "{\"spec\":\"vol/lun\"}", 64},
-	{"lun.resize", "{\"spec\":\"vol/none\",\"size_bytes\":4096}", 5},
-	{"status", NULL, 0},
-	{"status", "{\"fast\":true}", 0},
-	{"session.list", NULL, 0},
-	{"heal.status", NULL, 0},
-	{"heal.status", "{\"volume\":\"none\"}", 5},
-	{"heal.pause", "{\"volume\":\"vol\"}", 0},
-	{"heal.pause", NULL, 5},
-	{"heal.resume", "{\"volume\":\"vol\"}", 0},
-	{"heal.throttle", "{\"volume\":\"vol\",\"bytes_per_s\":1000000}", 0},
-	{"heal.throttle", "{\"volume\":\"vol\",\"bytes_per_s\":\"fast\"}", 64},
-	{"heal.throttle", "{\"volume\":\"none\",\"bytes_per_s\":0}", 5},
-	{"lun.release", NULL, 64},
-	{"lun.release", "{\"gfid\":\"not an id\"}", 64},
-	{"lun.release", "{\"gfid\":\"00000000-0000-4000-8000-00000000abcd\"}", 0},
-	{"lun.delete", "{\"spec\":\"vol/none\"}", 5},
-	{"lun.delete", "{\"spec\":\"vol/none\",\"if_exists\":true}", 0},
-	{"lun.delete", "{\"spec\":\"vol/lun\"}", 0},
-	{"lun.info", "{\"spec\":\"vol/lun\"}", 5},
-	{"trash.list", NULL, 0},
-	{"trash.restore", NULL, 64},
-	{"trash.restore", "{\"spec\":\"vol/none\"}", 5},
-	{"trash.restore", "{\"gfid\":\"nonsense\"}", 64},
-	{"trash.restore", "{\"spec\":\"vol/lun\",\"name\":\"other/lun\"}", 64},
-	{"trash.restore", "{\"spec\":\"vol/lun\",\"name\":\"vol/back\"}", 0},
-	{"lun.info", "{\"spec\":\"vol/back\"}", 0},
-	{"lun.delete", "{\"spec\":\"vol/back\"}", 0},
-	{"trash.purge", NULL, 64},
-	{"trash.purge", "{\"gfid\":\"00000000-0000-4000-8000-00000000abcd\"}", 5},
-	{"trash.purge", "{\"older_s\":86400}", 0},
-	{"trash.restore", "{\"spec\":\"vol/back\"}", 0},
-	{"lun.delete", "{\"spec\":\"vol/back\",\"now\":true}", 0},
-	{"trash.purge", "{\"older_s\":0}", 0},
-	{"reload", NULL, 0},
+    {"ping", NULL, 0},
+    {"lun.list", NULL, 0},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":1073741824,\"block_size\":512}", 0},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":1073741824}", 3},
+    {"lun.create",
+     "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":1073741824,\"block_size\":512,\"if_missing\":true}", 0},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"lun\",\"size_bytes\":4096,\"block_size\":512,\"if_missing\":true}",
+     3},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"Lun\",\"size_bytes\":4096}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"a/b\",\"size_bytes\":4096}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"x\"}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":0}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":-4096}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":4097}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":\"1G\"}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":9223372036854775807}", 64},
+    {"lun.create", "{\"volume\":\"vol\",\"name\":\"x\",\"size_bytes\":4096,\"block_size\":1024}", 64},
+    {"lun.create", "{\"volume\":5,\"name\":[],\"size_bytes\":4096}", 64},
+    {"lun.create", "{\"volume\":\"none\",\"name\":\"x\",\"size_bytes\":4096}", 5},
+    {"lun.create", NULL, 64},
+    {"lun.info", "{\"spec\":\"vol/lun\"}", 0},
+    {"lun.info", "{\"spec\":\"vol/none\"}", 5},
+    {"lun.info", "{\"spec\":\"vol\"}", 64},
+    {"lun.info", "{\"spec\":7}", 64},
+    {"lun.info", "[1,2]", 64},
+    {"lun.list", "{\"volume\":\"vol\"}", 0},
+    {"lun.list", "{\"volume\":\"none\"}", 5},
+    {"lun.du", NULL, 0},
+    {"lun.du", "{\"spec\":\"vol/lun\"}", 0},
+    {"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":2147483648}", 0},
+    {"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":1073741824}", 9},
+    {"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":1073741824,\"allow_shrink\":true}", 0},
+    {"lun.resize", "{\"spec\":\"vol/lun\",\"size_bytes\":1}", 64},
+    {"lun.resize", "{\"spec\":\"vol/lun\"}", 64},
+    {"lun.resize", "{\"spec\":\"vol/none\",\"size_bytes\":4096}", 5},
+    {"status", NULL, 0},
+    {"status", "{\"fast\":true}", 0},
+    {"session.list", NULL, 0},
+    {"heal.status", NULL, 0},
+    {"heal.status", "{\"volume\":\"none\"}", 5},
+    {"heal.pause", "{\"volume\":\"vol\"}", 0},
+    {"heal.pause", NULL, 5},
+    {"heal.resume", "{\"volume\":\"vol\"}", 0},
+    {"heal.throttle", "{\"volume\":\"vol\",\"bytes_per_s\":1000000}", 0},
+    {"heal.throttle", "{\"volume\":\"vol\",\"bytes_per_s\":\"fast\"}", 64},
+    {"heal.throttle", "{\"volume\":\"none\",\"bytes_per_s\":0}", 5},
+    {"lun.release", NULL, 64},
+    {"lun.release", "{\"gfid\":\"not an id\"}", 64},
+    {"lun.release", "{\"gfid\":\"00000000-0000-4000-8000-00000000abcd\"}", 0},
+    {"lun.delete", "{\"spec\":\"vol/none\"}", 5},
+    {"lun.delete", "{\"spec\":\"vol/none\",\"if_exists\":true}", 0},
+    {"lun.delete", "{\"spec\":\"vol/lun\"}", 0},
+    {"lun.info", "{\"spec\":\"vol/lun\"}", 5},
+    {"trash.list", NULL, 0},
+    {"trash.restore", NULL, 64},
+    {"trash.restore", "{\"spec\":\"vol/none\"}", 5},
+    {"trash.restore", "{\"gfid\":\"nonsense\"}", 64},
+    {"trash.restore", "{\"spec\":\"vol/lun\",\"name\":\"other/lun\"}", 64},
+    {"trash.restore", "{\"spec\":\"vol/lun\",\"name\":\"vol/back\"}", 0},
+    {"lun.info", "{\"spec\":\"vol/back\"}", 0},
+    {"lun.delete", "{\"spec\":\"vol/back\"}", 0},
+    {"trash.purge", NULL, 64},
+    {"trash.purge", "{\"gfid\":\"00000000-0000-4000-8000-00000000abcd\"}", 5},
+    {"trash.purge", "{\"older_s\":86400}", 0},
+    {"trash.restore", "{\"spec\":\"vol/back\"}", 0},
+    {"lun.delete", "{\"spec\":\"vol/back\",\"now\":true}", 0},
+    {"trash.purge", "{\"older_s\":0}", 0},
+    {"reload", NULL, 0},
 };
 
 static void steps_body(void *arg)
@@ -115,7 +117,8 @@ static void steps_body(void *arg)
 		int got = call(d, steps[i].method, steps[i].params, NULL);
 
 		if (got != steps[i].exit_code) {
-			fprintf(stderr, "%s %s: exit %d\n", steps[i].method, steps[i].params ? steps[i].params : "", got);
+			fprintf(stderr, "%s %s: exit %d\n", steps[i].method, steps[i].params ? steps[i].params : "",
+				got);
 			CHECK(got == steps[i].exit_code);
 		}
 	}
@@ -139,8 +142,9 @@ static const char *text_of(const json_t *o, const char *key)
 
 static void document_body(void *arg)
 {
-	static const char *const keys[] = {"schema",   "name",    "id",    "size_bytes", "used_bytes", "block_size", "layout",
-	                                   "survives", "state",   "exports", "sessions", "created",    "owner"};
+	static const char *const keys[] = {"schema",     "name",    "id",       "size_bytes", "used_bytes",
+					   "block_size", "layout",  "survives", "state",      "exports",
+					   "sessions",   "created", "owner"};
 	json_t *lun = NULL, *list = NULL, *status = NULL, *heal = NULL;
 	const json_t *x;
 	struct err e = ERR_INIT;
@@ -159,7 +163,8 @@ static void document_body(void *arg)
 	CHECK(strcmp(text_of(lun, "name"), "vol/lun") == 0);
 	CHECK(strcmp(text_of(lun, "state"), "ok") == 0);
 	CHECK(json_integer_value(json_object_get(lun, "size_bytes")) == (json_int_t)GIB(1));
-	CHECK(json_integer_value(json_object_get(lun, "used_bytes")) == 0 && json_integer_value(json_object_get(lun, "survives")) == 1);
+	CHECK(json_integer_value(json_object_get(lun, "used_bytes")) == 0 &&
+	      json_integer_value(json_object_get(lun, "survives")) == 1);
 	CHECK(json_is_null(json_object_get(lun, "owner")));
 	x = json_array_get(json_object_get(lun, "exports"), 0);
 	CHECK(strcmp(text_of(x, "uri"), "nbd+unix:///vol/lun?socket=/run/100%25.sock") == 0);
@@ -179,7 +184,8 @@ static void document_body(void *arg)
 	for (size_t i = 0; i < 2; i++) {
 		x = json_array_get(json_object_get(heal, "items"), i);
 		CHECK(strcmp(text_of(x, "state"), "waiting") == 0 && strstr(text_of(x, "cause"), "node1:/set0"));
-		CHECK(json_array_size(json_object_get(x, "waiting_for")) == 1 && json_is_null(json_object_get(x, "eta_s")));
+		CHECK(json_array_size(json_object_get(x, "waiting_for")) == 1 &&
+		      json_is_null(json_object_get(x, "eta_s")));
 	}
 	CHECK(call(d, "status", NULL, &status) == 0);
 	x = json_array_get(json_object_get(status, "volumes"), 0);
@@ -242,7 +248,8 @@ static void remembered_body(void *arg)
 	d = gateway_start("gw");
 	CHECK(call(d, "status", NULL, &status) == 0);
 	v = json_array_get(json_object_get(status, "volumes"), 0);
-	CHECK(json_integer_value(json_object_get(v, "heal_limit")) == 123456 && json_is_true(json_object_get(v, "heal_paused")));
+	CHECK(json_integer_value(json_object_get(v, "heal_limit")) == 123456 &&
+	      json_is_true(json_object_get(v, "heal_paused")));
 	json_decref(status);
 	blockd_stop(d);
 	fixture_end();
@@ -257,10 +264,10 @@ static void heal_settings_survive_a_restart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_method_does_its_work_or_refuses_with_the_right_exit_code),
-		cmocka_unit_test(documents_have_every_key_and_say_what_is_wrong),
-		cmocka_unit_test(without_bricks_changes_are_refused_and_questions_answered),
-		cmocka_unit_test(heal_settings_survive_a_restart),
+	    cmocka_unit_test(every_method_does_its_work_or_refuses_with_the_right_exit_code),
+	    cmocka_unit_test(documents_have_every_key_and_say_what_is_wrong),
+	    cmocka_unit_test(without_bricks_changes_are_refused_and_questions_answered),
+	    cmocka_unit_test(heal_settings_survive_a_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

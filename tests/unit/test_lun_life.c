@@ -284,7 +284,8 @@ static void stopping_a_volume_ends_its_sessions_and_starting_it_serves_again(voi
 
 static void unknown_body(void *arg)
 {
-	static const char *const bad[] = {"", "vol", "vol/", "/lun", "vol/none", "none/lun", "vol/lun/x", "Vol/lun", "vol/../lun"};
+	static const char *const bad[] = {"",         "vol",       "vol/",    "/lun",      "vol/none",
+					  "none/lun", "vol/lun/x", "Vol/lun", "vol/../lun"};
 	struct blockd *d;
 	struct nbd_export_info info;
 	struct nbd_export *x = NULL;
@@ -391,15 +392,15 @@ static void luns_nobody_uses_are_only_rows_in_the_registry(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(many_sessions_share_one_open_lun),
-		cmocka_unit_test(everybody_who_waits_hears_why_the_open_failed_and_the_next_one_tries_again),
-		cmocka_unit_test(an_idle_lun_is_closed_after_a_while_and_forgotten),
-		cmocka_unit_test(a_deposed_session_ends_for_good_even_when_the_lun_comes_back),
-		cmocka_unit_test(a_gateway_is_asked_before_its_lun_is_taken_and_refuses_while_it_is_used),
-		cmocka_unit_test(stopping_a_volume_ends_its_sessions_and_starting_it_serves_again),
-		cmocka_unit_test(a_name_that_is_no_lun_is_not_found),
-		cmocka_unit_test(a_closed_lun_is_opened_and_healed_when_its_brick_returns),
-		cmocka_unit_test(luns_nobody_uses_are_only_rows_in_the_registry),
+	    cmocka_unit_test(many_sessions_share_one_open_lun),
+	    cmocka_unit_test(everybody_who_waits_hears_why_the_open_failed_and_the_next_one_tries_again),
+	    cmocka_unit_test(an_idle_lun_is_closed_after_a_while_and_forgotten),
+	    cmocka_unit_test(a_deposed_session_ends_for_good_even_when_the_lun_comes_back),
+	    cmocka_unit_test(a_gateway_is_asked_before_its_lun_is_taken_and_refuses_while_it_is_used),
+	    cmocka_unit_test(stopping_a_volume_ends_its_sessions_and_starting_it_serves_again),
+	    cmocka_unit_test(a_name_that_is_no_lun_is_not_found),
+	    cmocka_unit_test(a_closed_lun_is_opened_and_healed_when_its_brick_returns),
+	    cmocka_unit_test(luns_nobody_uses_are_only_rows_in_the_registry),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

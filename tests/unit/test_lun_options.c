@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <unistd.h>
+
 #include <cmocka.h>
 
 #include "blockd/exports.h"
@@ -14,25 +15,26 @@ static const struct {
 	const char *argv[12];
 	int rc;
 } lines[] = {
-	{{"blockd", "--registry", "r", "--name", "gw"}, 0},
-	{{"blockd", "--registry=r", "--name=gw", "--nbd", "unix:/a", "--nbd=tcp:127.0.0.1:10809"}, 0},
-	{{"blockd", "--registry", "r", "--name", "gw", "--io-timeout", "90s", "--log", "debug"}, 0},
-	{{"blockd", "--registry", "r", "--name", "gw", "--tls", "require", "--tls-certs", "/c"}, 0},
-	{{"blockd", "--help"}, 0},
-	{{"blockd", "--version"}, 0},
-	{{"blockd"}, -EINVAL},
-	{{"blockd", "--registry", "r"}, -EINVAL},
-	{{"blockd", "--name", "gw"}, -EINVAL},
-	{{"blockd", "--registry"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "extra"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "--what"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "--tls", "require"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "--tls", "maybe"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "--nbd", "carrier:pigeon"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "--control", "tcp:127.0.0.1:1"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "--io-timeout", "soon"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "gw", "--log", "loud"}, -EINVAL},
-	{{"blockd", "--registry", "r", "--name", "a-name-that-is-longer-than-any-name-in-the-registry-may-ever-become-1"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw"}, 0},
+    {{"blockd", "--registry=r", "--name=gw", "--nbd", "unix:/a", "--nbd=tcp:127.0.0.1:10809"}, 0},
+    {{"blockd", "--registry", "r", "--name", "gw", "--io-timeout", "90s", "--log", "debug"}, 0},
+    {{"blockd", "--registry", "r", "--name", "gw", "--tls", "require", "--tls-certs", "/c"}, 0},
+    {{"blockd", "--help"}, 0},
+    {{"blockd", "--version"}, 0},
+    {{"blockd"}, -EINVAL},
+    {{"blockd", "--registry", "r"}, -EINVAL},
+    {{"blockd", "--name", "gw"}, -EINVAL},
+    {{"blockd", "--registry"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "extra"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "--what"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "--tls", "require"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "--tls", "maybe"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "--nbd", "carrier:pigeon"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "--control", "tcp:127.0.0.1:1"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "--io-timeout", "soon"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "gw", "--log", "loud"}, -EINVAL},
+    {{"blockd", "--registry", "r", "--name", "a-name-that-is-longer-than-any-name-in-the-registry-may-ever-become-1"},
+     -EINVAL},
 };
 
 static void command_lines_are_accepted_or_refused_with_a_reason(void **state)
@@ -71,9 +73,21 @@ static const struct {
 	const char *text;
 	uint64_t ns;
 } times[] = {
-	{"90", 90 * NS_PER_S},   {"90s", 90 * NS_PER_S}, {"500ms", NS_PER_S / 2}, {"2m", 120 * NS_PER_S}, {"1h", 3600 * NS_PER_S},
-	{"1d", 86400 * NS_PER_S}, {"0", 0},              {"", 0},                 {"s", 0},               {"-1s", 0},
-	{"2d", 0},                {"99999999999999s", 0}, {"1w", 0},              {"1 s", 0},             {"0x10", 0},
+    {"90", 90 * NS_PER_S},
+    {"90s", 90 * NS_PER_S},
+    {"500ms", NS_PER_S / 2},
+    {"2m", 120 * NS_PER_S},
+    {"1h", 3600 * NS_PER_S},
+    {"1d", 86400 * NS_PER_S},
+    {"0", 0},
+    {"", 0},
+    {"s", 0},
+    {"-1s", 0},
+    {"2d", 0},
+    {"99999999999999s", 0},
+    {"1w", 0},
+    {"1 s", 0},
+    {"0x10", 0},
 };
 
 static void times_are_read_with_their_units(void **state)
@@ -91,9 +105,20 @@ static void times_are_read_with_their_units(void **state)
 static const struct {
 	const char *spec, *volume, *name;
 } specs[] = {
-	{"vol/lun", "vol", "lun"}, {"a/b", "a", "b"},     {"vol-1/db.2_x", "vol-1", "db.2_x"}, {"vol", NULL, NULL},     {"/lun", NULL, NULL},
-	{"vol/", NULL, NULL},      {"", NULL, NULL},      {"vol/lun/x", NULL, NULL},           {"Vol/lun", NULL, NULL}, {"vol/.lun", NULL, NULL},
-	{"vol/l\xc3\xa9", NULL, NULL}, {"vol/l n", NULL, NULL}, {"-v/lun", NULL, NULL},        {"vol/%s", NULL, NULL},
+    {"vol/lun", "vol", "lun"},
+    {"a/b", "a", "b"},
+    {"vol-1/db.2_x", "vol-1", "db.2_x"},
+    {"vol", NULL, NULL},
+    {"/lun", NULL, NULL},
+    {"vol/", NULL, NULL},
+    {"", NULL, NULL},
+    {"vol/lun/x", NULL, NULL},
+    {"Vol/lun", NULL, NULL},
+    {"vol/.lun", NULL, NULL},
+    {"vol/l\xc3\xa9", NULL, NULL},
+    {"vol/l n", NULL, NULL},
+    {"-v/lun", NULL, NULL},
+    {"vol/%s", NULL, NULL},
 };
 
 static void lun_names_are_taken_apart_or_refused(void **state)
@@ -150,11 +175,11 @@ static void a_set_of_ids_is_remembered_by_the_registry(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(command_lines_are_accepted_or_refused_with_a_reason),
-		cmocka_unit_test(defaults_are_what_the_help_says),
-		cmocka_unit_test(times_are_read_with_their_units),
-		cmocka_unit_test(lun_names_are_taken_apart_or_refused),
-		cmocka_unit_test(a_set_of_ids_is_remembered_by_the_registry),
+	    cmocka_unit_test(command_lines_are_accepted_or_refused_with_a_reason),
+	    cmocka_unit_test(defaults_are_what_the_help_says),
+	    cmocka_unit_test(times_are_read_with_their_units),
+	    cmocka_unit_test(lun_names_are_taken_apart_or_refused),
+	    cmocka_unit_test(a_set_of_ids_is_remembered_by_the_registry),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
