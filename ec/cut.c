@@ -1,10 +1,12 @@
 /* cut.c - a consistent cut: the committed content of some rows, from any K members, whatever is missing rebuilt. H7.
  *
- * The caller's row lock (C or X) says that every commit on these rows was queued on every connection before; FIFO does the rest: all
- * sources answer for the same state. Sources are live members of the view only (I9), each block checked against its checksum.
+ * The caller's row lock (C or X) says that every commit on these rows was queued on every connection before; FIFO does
+ * the rest: all sources answer for the same state. Sources are live members of the view only (I9), each block checked
+ * against its checksum.
  *
- *   wanted and readable chunks are read as they are; if any wanted one is not readable, enough others are read for a decode
- *   a source that vanishes is no live member any more, a rotten one is avoided; rounds end because each one has fewer to ask */
+ * Wanted and readable chunks are read as they are; if any wanted one is not readable, enough others are read for a
+ * decode. A source that vanishes is no live member any more, a rotten one is avoided; rounds end because each one has
+ * fewer to ask. */
 #include "ec/ec_priv.h"
 
 struct cut {
@@ -34,8 +36,8 @@ static uint32_t sources_now(const struct cut *c)
 	return m & ~c->avoid;
 }
 
-/* Fills `need` up to K: data chunks first (less to compute), then parity chunks in turn, so that rot in any of them is met sooner
- * or later. */
+/* Fills `need` up to K: data chunks first (less to compute), then parity chunks in turn, so that rot in any of them is
+ * met sooner or later. */
 static uint32_t add_sources(const struct cut *c, uint32_t need, uint32_t can)
 {
 	const struct ec_geometry *g = geo_of(c->d);

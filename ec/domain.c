@@ -1,4 +1,5 @@
-/* domain.c - one owned object on one set: its state, who may enter, and the keeper that reacts to what happens to bricks.
+/* domain.c - one owned object on one set: its state, who may enter, and the keeper that reacts to what happens to
+ * bricks.
  *
  *            takeover            a member is lost, enough stay: view change, still serving
  *   OPENING ----------> SERVING <--+
@@ -7,12 +8,13 @@
  *      members or W      v   |
  *      promises         STALLED          any state --FENCED--> DEPOSED        any state --close--> CLOSING
  *
- * Everybody reports facts (brick down, brick suspect, fenced); only the keeper fiber acts on them, one action at a time, so that
- * view changes and takeovers never race. It exists only while there is something to do.
+ * Everybody reports facts (brick down, brick suspect, fenced); only the keeper fiber acts on them, one action at a
+ * time, so that view changes and takeovers never race. It exists only while there is something to do.
  *
- * D1 live(b) implies: b's present connection got FENCE with our epoch and our newest view, and every later frame. A member of the view
- * that is not live never becomes live again without being dropped and healed, or a takeover. D2 healing is a subset of live & ~insync.
- * D3 state SERVING implies |insync & live| >= K at the last look, and that the view is READY on W bricks. */
+ * D1 live(b) implies: b's present connection got FENCE with our epoch and our newest view, and every later frame. A
+ * member of the view that is not live never becomes live again without being dropped and healed, or a takeover. D2
+ * healing is a subset of live & ~insync. D3 state SERVING implies |insync & live| >= K at the last look, and that the
+ * view is READY on W bricks. */
 #include "ec/ec_priv.h"
 
 #define RETRY_MIN_NS (200 * NS_PER_MS)
@@ -155,8 +157,8 @@ static int fence_again(struct ec_domain *d, uint32_t b, bool *ret_has_view) YIEL
 	return rc;
 }
 
-/* A brick without a view was emptied, or was never here. Before it gets one, and looks like any other that was away, the members
- * write down that it lacks everything. */
+/* A brick without a view was emptied, or was never here. Before it gets one, and looks like any other that was away,
+ * the members write down that it lacks everything. */
 static int miss_everything(struct ec_domain *d, uint32_t b, uint64_t epoch) YIELDS
 {
 	struct ec_missed all;
@@ -280,7 +282,7 @@ static void keep_serving(struct ec_domain *d) YIELDS
 		if (ec_view_drop(d, lost) == -MYFS_E_FENCED)
 			ec_domain_depose(d);
 		else if (d->state == EC_SERVING && mask_count(d->view.insync) <= geo_of(d)->k)
-			ec_sync_start(d); /* H12: what was acknowledged under the larger view may live in one page cache now */
+			ec_sync_start(d); /* H12: what was acknowledged before may live in one page cache now */
 		ec_domain_changed(d);
 		return;
 	}
@@ -438,7 +440,8 @@ int ec_domain_open(struct ec_set *s, const struct ec_domain_options *opt, struct
 	wait_first_tries(s);
 	for (;;) {
 		struct err why = ERR_INIT;
-		int rc = ec_set_wait_up(s, s->geo.w, deadline, &why) ? -MYFS_E_QUORUM : ec_takeover(d, true, deadline, &why);
+		int rc = ec_set_wait_up(s, s->geo.w, deadline, &why);
+		rc = rc ? -MYFS_E_QUORUM : ec_takeover(d, true, deadline, &why);
 		if (rc == 0)
 			break;
 		if ((rc != -EAGAIN && rc != -MYFS_E_QUORUM) || loop_now_ns() >= deadline) {
@@ -475,7 +478,7 @@ void ec_domain_close(struct ec_domain *d) YIELDS
 	if (!d)
 		return;
 	if (d->state == EC_SERVING && d->stable_n < d->next_n)
-		ec_domain_sync(d, loop_now_ns() + 5 * NS_PER_S); /* best effort: what was not flushed was not promised */
+		ec_domain_sync(d, loop_now_ns() + 5 * NS_PER_S); /* as far as it goes: nobody was promised it */
 	bool orderly = d->state == EC_SERVING;
 	d->state = EC_CLOSING;
 	timer_cancel(&d->retry_timer);

@@ -1,9 +1,9 @@
 /* ec_priv.h - what the files of ec/ share and nobody else may see, grouped by the .c that owns it.
  *
  *   set.c       connections          domain.c   one owned object: state, keeper       takeover.c  fence, resolve, ready
- *   view.c      who is in sync       tx.c       one transaction, its ring of fates    update.c    the four ways to write rows
- *   write.c     requests -> parts    read.c     requests -> blocks                    cut.c       consistent cut and rebuild
- *   flush.c     floors and SYNC      repair.c   a rotten block made good              heal.c      returned bricks
+ *   view.c      who is in sync       tx.c       one transaction, its ring of fates    update.c    four ways to write
+ * rows write.c     requests -> parts    read.c     requests -> blocks                    cut.c       consistent cut,
+ * rebuild flush.c     floors and SYNC      repair.c   a rotten block made good              heal.c      returned bricks
  *
  * One set and all its domains belong to one loop. Everything between two YIELDS calls is atomic; after one, look at
  * domain->epoch, state, view and live again. */
@@ -73,7 +73,8 @@ struct ec_set {
 };
 
 uint32_t ec_set_up_mask(const struct ec_set *s);
-/* True when the call was started in group g; false when the brick is down: call->rc is -MYFS_E_GONE and nothing will follow. */
+/* True when the call was started in group g; false when the brick is down: call->rc is -MYFS_E_GONE and nothing will
+ * follow. */
 bool ec_brick_start(struct ec_brick *b, struct rpc_call *call, struct rpc_group *g);
 /* "3 of 6 bricks connected; missing: node1:/b1 (connection refused), ..." into e. Returns code. */
 int ec_set_missing(const struct ec_set *s, uint32_t want, int code, struct err *e);
@@ -117,7 +118,7 @@ struct ec_tx {
 	uint32_t missed;          /* told too: out of sync although the tx concerns them */
 	uint32_t acked;           /* bricks whose every leg ended well */
 	uint32_t failed;          /* bricks that refused or vanished */
-	int nak;                  /* first refusal that is not about the brick's health: -ENOSPC, -MYFS_E_BADSUM, -EILSEQ */
+	int nak; /* first refusal that is not about the brick's health: -ENOSPC, -MYFS_E_BADSUM, -EILSEQ */
 	uint32_t nak_brick;
 	uint32_t bytes;           /* payload per participant, at most */
 	bool decided;
@@ -161,10 +162,10 @@ struct ec_domain {
 	uint64_t epoch;
 	struct ec_view view;          /* newest one that is on W bricks */
 	uint64_t last_ver;            /* highest version ever sent */
-	bool view_busy;               /* a newer view is on its way: nothing starts, nothing is acknowledged (H29, I11) */
+	bool view_busy; /* a newer view is on its way: nothing starts, nothing is acknowledged (H29, I11) */
 	struct fmutex view_lock;      /* one view change at a time: keeper, join */
-	uint32_t live;                /* bricks whose present connection carries our fence and view and has lost nothing */
-	uint32_t healing;             /* of the live ones out of sync: taking part where healed (heal.c sets, domain.c clears) */
+	uint32_t live;    /* bricks whose present connection carries our fence and view and has lost nothing */
+	uint32_t healing; /* of the live ones out of sync: taking part where healed (heal.c sets, domain.c clears) */
 	uint64_t link[EC_MAX_BRICKS]; /* the connection `live` speaks of */
 	uint64_t retry_ns[EC_MAX_BRICKS]; /* a brick that misbehaved is not asked again before */
 	uint32_t misbehaved[EC_MAX_BRICKS];
@@ -185,7 +186,7 @@ struct ec_domain {
 	uint32_t decide_mask;
 	struct timer decide_timer;
 
-	struct ec_missed missed;      /* what bricks out of sync lack: union over all bricks at takeover, grown by writes */
+	struct ec_missed missed; /* what bricks out of sync lack: union over all bricks at takeover, grown by writes */
 	uint64_t *shards;             /* bitmap of shards that may exist */
 	uint32_t shards_bits;
 
@@ -215,14 +216,16 @@ void ec_domain_suspect(struct ec_domain *d, uint32_t b, int rc); /* it answered 
 void ec_domain_depose(struct ec_domain *d);                     /* it said FENCED */
 void ec_domain_stall(struct ec_domain *d);
 void ec_domain_changed(struct ec_domain *d);                    /* wakes everybody who waits on d->wq */
-/* Waits until requests may run. write: also no view change under way and enough members. 0, -MYFS_E_QUORUM, -MYFS_E_FENCED. */
+/* Waits until requests may run. write: also no view change under way and enough members. 0, -MYFS_E_QUORUM,
+ * -MYFS_E_FENCED. */
 int ec_domain_ready(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELDS;
 bool ec_domain_may_write(const struct ec_domain *d);
 static inline uint64_t ec_deadline(const struct ec_domain *d) { return loop_now_ns() + d->set->cfg.io_timeout_ns; }
 /* Requests and background helpers bracket themselves so that close can wait for them. -MYFS_E_FENCED when closing. */
 int ec_domain_enter(struct ec_domain *d);
 void ec_domain_leave(struct ec_domain *d);
-/* Starts a call to brick b for this domain: queued COMMITs go first, so that order on the connection is kept. As ec_brick_start. */
+/* Starts a call to brick b for this domain: queued COMMITs go first, so that order on the connection is kept. As
+ * ec_brick_start. */
 bool ec_call_start(struct ec_domain *d, uint32_t b, struct rpc_call *call, struct rpc_group *g);
 int ec_call_sync(struct ec_domain *d, uint32_t b, struct rpc_call *call) YIELDS;
 void ec_call_init(struct rpc_call *c, uint32_t type, xdrproc_t args_proc, void *args, xdrproc_t res_proc, void *res);
@@ -233,13 +236,14 @@ int ec_shards_grow(struct ec_domain *d, uint32_t bits);
 static inline void gfid_to_wire(const struct gfid *g, bp_uuid out) { memcpy(out, g->b, 16); }
 
 /* ---- takeover.c ---- */
-/* One attempt: fence, resolve, ready. May be repeated after any failure. -MYFS_E_QUORUM (try again when bricks return), -MYFS_E_FENCED
- * (only when `steal` is false: somebody else promised higher), -MYFS_E_UNSEEDED (never created). */
+/* One attempt: fence, resolve, ready. May be repeated after any failure. -MYFS_E_QUORUM (try again when bricks return),
+ * -MYFS_E_FENCED (only when `steal` is false: somebody else promised higher), -MYFS_E_UNSEEDED (never created). */
 int ec_takeover(struct ec_domain *d, bool steal, uint64_t deadline_ns, struct err *e) YIELDS;
 
 /* ---- view.c ---- */
-/* Writes nv (epoch, state, insync, boots given; ver is chosen) to `targets` and adopts it when W of them hold it. `missed` (may be
- * NULL) goes with it. Caller holds view_lock. 0, -MYFS_E_QUORUM (the domain is stalled then), -MYFS_E_FENCED. */
+/* Writes nv (epoch, state, insync, boots given; ver is chosen) to `targets` and adopts it when W of them hold it.
+ * `missed` (may be NULL) goes with it. Caller holds view_lock. 0, -MYFS_E_QUORUM (the domain is stalled then),
+ * -MYFS_E_FENCED. */
 int ec_view_write(struct ec_domain *d, struct ec_view *nv, uint32_t targets, const struct ec_missed *missed) YIELDS;
 int ec_view_drop(struct ec_domain *d, uint32_t bricks) YIELDS;
 /* heal.c: brick b is healed everywhere and flushed. Tells b all that other stale bricks missed, then makes it a member.
@@ -255,7 +259,8 @@ void ec_tx_rings_free(struct ec_domain *d);
 void ec_tx_forget_credit(struct ec_domain *d, uint32_t b);
 /* After a takeover: a new epoch begins with number 1. */
 void ec_tx_reset(struct ec_domain *d);
-/* Waits for a place in the ring, a pooled object and credit on every brick of `bricks`. ret is bound to d. 0 or as ec_domain_ready. */
+/* Waits for a place in the ring, a pooled object and credit on every brick of `bricks`. ret is bound to d. 0 or as
+ * ec_domain_ready. */
 int ec_tx_admit(struct ec_domain *d, uint64_t bytes_per_brick, uint64_t deadline_ns, struct ec_tx **ret) YIELDS;
 /* Numbers it, the row lock just taken: roles = bricks the change concerns. -EAGAIN when writes may not start now. */
 int ec_tx_begin(struct ec_tx *tx, uint32_t shard, uint32_t lba, uint32_t nblocks, uint32_t tx_kind, uint32_t roles,
@@ -269,11 +274,12 @@ void ec_leg_add(struct ec_leg *leg, const void *p, size_t len);
 void ec_tx_send(struct ec_tx *tx, struct ec_leg *leg, xdrproc_t res_proc);
 /* Brick b's leg, sent without DURABLE, must be durable too before the next ec_tx_settle returns. */
 void ec_tx_send_sync(struct ec_tx *tx, uint32_t b);
-/* Waits until all sent legs ended. 0: every participant that is still a member holds it (a view change, if one was needed, is on W bricks).
- * -EAGAIN: abandoned or aborted, start anew. -ENOSPC, -MYFS_E_BADSUM (nak_brick), -EILSEQ, -MYFS_E_FENCED: aborted. */
+/* Waits until all sent legs ended. 0: every participant that is still a member holds it (a view change, if one was
+ * needed, is on W bricks). -EAGAIN: abandoned or aborted, start anew. -ENOSPC, -MYFS_E_BADSUM (nak_brick), -EILSEQ,
+ * -MYFS_E_FENCED: aborted. */
 int ec_tx_settle(struct ec_tx *tx, uint32_t needed, uint64_t deadline_ns) YIELDS;
-/* Does it build on bytes of a tx that a loss of power may still take back? The resolution would take this one back with it (H8), however
- * durable its own legs are. A whole-stripe write builds on nothing. */
+/* Does it build on bytes of a tx that a loss of power may still take back? The resolution would take this one back with
+ * it (H8), however durable its own legs are. A whole-stripe write builds on nothing. */
 bool ec_tx_leans(const struct ec_tx *tx);
 /* Queues COMMIT; from here it is decided. durable: its legs are, and it does not lean. */
 void ec_tx_commit(struct ec_tx *tx, bool durable);
@@ -289,10 +295,12 @@ static inline bool ec_durable(const struct ec_domain *d, bool fua)
 /* ---- update.c: one part, one transaction ---- */
 struct ec_part {
 	struct ec_domain *d;
-	uint32_t shard, lba, nblocks;  /* PARTIAL: inside one stripe. FULL: whole stripes of one region. ZERO: whole stripes */
+	uint32_t shard;
+	uint32_t lba, nblocks; /* PARTIAL: inside one stripe. FULL: whole stripes of one region. ZERO: whole stripes */
 	enum { EC_PART_FULL, EC_PART_PARTIAL, EC_PART_ZERO } kind;
 	const uint8_t *data;           /* nblocks * 4096 bytes; NULL = zeros */
-	uint32_t skip, bytes;          /* bytes != 0: nblocks is 1 and only [skip, skip + bytes) of it change; data is those bytes */
+	/* bytes != 0: nblocks is 1 and only [skip, skip + bytes) of it change; data is those bytes. */
+	uint32_t skip, bytes;
 	bool fua;
 	uint64_t deadline_ns;
 };
@@ -321,22 +329,25 @@ int ec_read_verify(const struct ec_read_leg *leg);
 void ec_read_blame(struct ec_domain *d, uint32_t b, int rc);
 
 /* ---- cut.c ---- */
-/* Committed content of chunks `want` (mask of chunk numbers, parity included) in rows of one region; the caller holds C or X on
- * them. dst[chunk] gets nrows * 4096 bytes. `avoid`: chunk numbers not to be read. Sources are in-sync bricks only (I9), read in parallel; what cannot
- * be read is rebuilt. nrows <= 256. 0, -MYFS_E_UNREADABLE, -EAGAIN (bricks went away: wait until ready), -MYFS_E_FENCED, -ENOMEM. */
+/* Committed content of chunks `want` (mask of chunk numbers, parity included) in rows of one region; the caller holds C
+ * or X on them. dst[chunk] gets nrows * 4096 bytes. `avoid`: chunk numbers not to be read. Sources are in-sync bricks
+ * only (I9), read in parallel; what cannot be read is rebuilt. nrows <= 256. 0, -MYFS_E_UNREADABLE, -EAGAIN (bricks
+ * went away: wait until ready), -MYFS_E_FENCED, -ENOMEM. */
 int ec_cut_read(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t want, uint32_t avoid,
 		uint8_t *const *dst) YIELDS;
 
 /* ---- flush.c ---- */
 /* Everything committed before is durable on every member, and the floor has moved. 0 or as ec_flush. */
 int ec_domain_sync(struct ec_domain *d, uint64_t deadline_ns) YIELDS;
-void ec_sync_note(struct ec_domain *d, uint64_t bytes); /* a tx was committed: arms the timer, or starts a SYNC when much is waiting */
+/* A tx was committed: arms the timer, or starts a SYNC when much is waiting. */
+void ec_sync_note(struct ec_domain *d, uint64_t bytes);
 void ec_sync_start(struct ec_domain *d);                /* in the background, now */
 void ec_sync_timer(void *arg);
 void ec_floor_release(struct ec_domain *d, uint64_t n); /* tx below n leave the ring */
 
 /* ---- repair.c ---- */
-/* Some of these rows of this chunk are rotten: looked into later, in the background. Forgotten when too many are waiting. */
+/* Some of these rows of this chunk are rotten: looked into later, in the background. Forgotten when too many are
+ * waiting. */
 void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t chunk);
 /* Now. Rewrites the block from the others when it is (still) bad. 0 or as ec_write. */
 int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS;
@@ -344,13 +355,15 @@ int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t 
 /* ---- heal.c ---- */
 int ec_heal_new(struct ec_domain *d);
 void ec_heal_free(struct ec_domain *d);
-/* The domain is served, or a brick out of sync has become live: heal what is to be healed. Idempotent, does not park. */
+/* The domain is served, or a brick out of sync has become live: heal what is to be healed. Idempotent,
+ * does not park. */
 void ec_heal_kick(struct ec_domain *d);
 /* Brick b (in d->healing or not) is gone or misbehaved: its bit in d->healing is clear already. Does not park. */
 void ec_heal_brick_lost(struct ec_domain *d, uint32_t b);
 /* These bricks leave the view now: every tx below `floor` is decided, durable on them, and will not be taken back. */
 void ec_heal_left(struct ec_domain *d, uint32_t bricks, bp_tx floor);
-/* Brick b has no view although the domain exists: it was emptied, or never saw it. Adds every region of every shard known. 0 or -ENOMEM. */
+/* Brick b has no view although the domain exists: it was emptied, or never saw it. Adds every region of every shard
+ * known. 0 or -ENOMEM. */
 int ec_heal_miss_all(const struct ec_domain *d, uint32_t b, struct ec_missed *into);
 /* Ends healing and waits for its fibers; state is EC_CLOSING. */
 void ec_heal_stop(struct ec_domain *d) YIELDS;

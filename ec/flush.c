@@ -1,15 +1,16 @@
 /* flush.c - making what was acknowledged durable, and moving the floor. PROTOCOL.md, Flush.
  *
- *   SYNC(floor) to every member and every healing brick, all queued without suspending: a consistent cut, behind all earlier COMMITs
- *   all members answered (whoever did not was dropped by a view change meanwhile) --> everything below floor is stable
- *   STABLE(floor), one-way: bricks may checkpoint it
+ *   SYNC(floor)           to every member and every healing brick, all queued without suspending: a consistent cut,
+ *                         behind all earlier COMMITs
+ *   all members answered  (whoever did not was dropped by a view change meanwhile): all below floor is stable
+ *   STABLE(floor)         one-way: bricks may checkpoint it
  *
- * One SYNC runs at a time; flushes that come while it runs share the next one. In the background a SYNC runs a second after something
- * was committed, or as soon as much is waiting. The payload that a surviving gateway would replay after all its bricks lost power (H30)
- * would be kept per ring slot and dropped in ec_floor_release.
+ * One SYNC runs at a time; flushes that come while it runs share the next one. In the background a SYNC runs a second
+ * after something was committed, or as soon as much is waiting. The payload that a surviving gateway would replay after
+ * all its bricks lost power (H30) would be kept per ring slot and dropped in ec_floor_release.
  *
- * F1 a ticket is done only by a SYNC that began after it was taken. F2 the floor only passes decided tx, and only when no view change
- * is under way (I5, I6). */
+ * F1 a ticket is done only by a SYNC that began after it was taken. F2 the floor only passes decided tx, and only when
+ * no view change is under way (I5, I6). */
 #include "ec/ec_priv.h"
 
 #define BACKGROUND_NS (1 * NS_PER_S)
@@ -76,7 +77,8 @@ static void post_stable(struct ec_domain *d, uint32_t to)
 	}
 }
 
-/* One SYNC that counts. 0, -EAGAIN (a member was lost: again, with the smaller view), -MYFS_E_FENCED, -MYFS_E_QUORUM. */
+/* One SYNC that counts. 0, -EAGAIN (a member was lost: again, with the smaller view), -MYFS_E_FENCED, -MYFS_E_QUORUM.
+ */
 static int sync_once(struct ec_domain *d, uint64_t deadline_ns) YIELDS
 {
 	struct sync_round r;

@@ -1,12 +1,13 @@
-/* read.c - requests to blocks: whole rows straight from the data bricks, verified here; anything odd goes through a cut.
+/* read.c - requests to blocks: whole rows straight from the data bricks, verified here; anything odd goes through a
+ * cut.
  *
- *   blocks of one region:   chunk j's blocks are consecutive rows on one brick -> one READ per chunk, all of them at once
- *   every member answers well      slices of the received buffers, no copy
- *   brick out, lost, wrong sum     C lock on those rows, consistent cut of K members, rebuild (cut.c); a wrong sum is
- *                                  counted and repaired in the background
+ *   blocks of one region          chunk j's are consecutive rows on one brick: one READ per chunk, all at once
+ *   every member answers well     slices of the received buffers, no copy
+ *   brick out, lost, wrong sum    C lock on those rows, consistent cut of K members, rebuild (cut.c); a wrong sum is
+ *                                 counted and repaired in the background
  *
- * A READ leaves after every COMMIT queued before it on that connection, so an acknowledged write is seen (ec_call_start). Each reply
- * carries the brick's promise epoch in its header: the place for a fence of reads. */
+ * A READ leaves after every COMMIT queued before it on that connection, so an acknowledged write is seen
+ * (ec_call_start). Each reply carries the brick's promise epoch in its header: the place for a fence of reads. */
 #include "core/base/crc32c.h"
 #include "ec/ec_priv.h"
 
@@ -28,8 +29,8 @@ static struct ec_reads *reads_new(struct ec_set *s)
 	return r;
 }
 
-/* A request holds some while it wants one for a cut; a cut holds one and wants no more. So cuts have a pool of their own to wait
- * for, and always end. */
+/* A request holds some while it wants one for a cut; a cut holds one and wants no more. So cuts have a pool of their
+ * own to wait for, and always end. */
 static bool reads_room(const struct ec_set *s, bool cut)
 {
 	return s->reads_out < (cut ? 2 * EC_POOL_MAX : EC_POOL_MAX);
@@ -76,7 +77,8 @@ void ec_read_start(struct ec_domain *d, struct ec_reads *r, uint32_t b, uint32_t
 	leg->args = (struct bp_read_args){.shard = shard, .row = row, .nrows = nrows};
 	gfid_to_wire(&d->gfid, leg->args.domain);
 	leg->res = (struct bp_read_res){.crc = {.crc_val = leg->crc}}; /* decoded in place: no memory per request */
-	ec_call_init(&leg->call, BP_READ, (xdrproc_t)xdr_bp_read_args, &leg->args, (xdrproc_t)xdr_bp_read_res, &leg->res);
+	ec_call_init(&leg->call, BP_READ, (xdrproc_t)xdr_bp_read_args, &leg->args, (xdrproc_t)xdr_bp_read_res,
+		     &leg->res);
 	ec_call_start(d, b, &leg->call, &r->group);
 }
 
@@ -126,7 +128,8 @@ struct part {
 };
 
 /* Rows of chunk j that blocks [lba, lba + n) touch. n = 0: none. */
-static void rows_of_chunk(const struct ec_geometry *g, const struct part *p, uint32_t j, uint32_t *ret_row, uint32_t *ret_n)
+static void rows_of_chunk(const struct ec_geometry *g, const struct part *p, uint32_t j, uint32_t *ret_row,
+			  uint32_t *ret_n)
 {
 	uint32_t rpc = g->rows_per_chunk, stripe = g->k * rpc;
 	uint32_t first = p->lba, end = p->lba + p->nblocks;
@@ -206,7 +209,8 @@ static bool part_check(struct ec_domain *d, uint32_t shard, struct part *p, uint
 }
 
 /* The whole part from a consistent cut. */
-static int part_read_cut(struct ec_domain *d, uint32_t shard, struct part *p, uint32_t avoid, uint64_t deadline_ns) YIELDS
+static int part_read_cut(struct ec_domain *d, uint32_t shard, struct part *p, uint32_t avoid,
+			 uint64_t deadline_ns) YIELDS
 {
 	struct rowlock lock = {.mode = ROWLOCK_C, .shard = shard, .row = p->row, .nrows = p->nrows};
 	size_t chunk_len = (size_t)p->nrows * MYFS_BLOCK;
@@ -237,7 +241,8 @@ static int part_read_cut(struct ec_domain *d, uint32_t shard, struct part *p, ui
 }
 
 /* Adds blocks [lba, lba + n) of one chunk run to out, cut to [skip, skip + len) of their bytes. */
-static int emit_run(const struct ec_geometry *g, const struct part *p, uint32_t lba, size_t skip, size_t len, struct bufs *out)
+static int emit_run(const struct ec_geometry *g, const struct part *p, uint32_t lba, size_t skip, size_t len,
+		    struct bufs *out)
 {
 	struct ec_block_addr at = ec_block_locate(g, lba);
 

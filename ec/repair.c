@@ -1,11 +1,11 @@
 /* repair.c - a block whose bytes and checksum disagree is rebuilt from the others and written again, as a transaction.
  *
- * Noted by readers (they have answered from a cut already), done by one background fiber per domain; or done at once by a writer whose
- * data brick refused to compute a delta from it.
+ * Noted by readers (they have answered from a cut already), done by one background fiber per domain; or done at once by
+ * a writer whose data brick refused to compute a delta from it.
  *
- * R1 under the X lock the block is read once more: only what is still wrong is rewritten. R2 everything is flushed first, so
- * the value is derived from stable state and no rollback can undo what it was computed from (H10, H19). R3 bytes in hand are the
- * decode of K verified blocks, never the rotten one. */
+ * R1 under the X lock the block is read once more: only what is still wrong is rewritten. R2 everything is flushed
+ * first, so the value is derived from stable state and no rollback can undo what it was computed from (H10, H19). R3
+ * bytes in hand are the decode of K verified blocks, never the rotten one. */
 #include "core/base/crc32c.h"
 #include "ec/ec_priv.h"
 
@@ -55,7 +55,8 @@ static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t s
 	return 0;
 }
 
-static int repair_locked(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk, uint64_t deadline_ns) YIELDS
+static int repair_locked(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk,
+			 uint64_t deadline_ns) YIELDS
 {
 	struct ec_tx *tx;
 	int rc = mask_has(ec_insync_live(d), b) ? block_check(d, b, shard, row) : 0; /* R1 */

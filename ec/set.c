@@ -1,14 +1,15 @@
 /* set.c - the connections to the bricks of one set, and nothing about what is said over them.
  *
- *   one fiber per brick:   connect -> HELLO -> up ......watch...... -> down -> back-off (50 ms .. 1 s, jittered) -> connect
- *                                              |                       |
- *                                              +-> up_wq, every domain is told (a fact; domain.c decides)
+ *   one fiber per brick:   connect --> HELLO --> up ......watch...... --> down --> back-off, 50 ms .. 1 s --> connect
+ *                                                |                        |
+ *                                                +------------------------+--> up_wq; every domain is told (a fact:
+ *                                                                              domain.c decides)
  *
- * Policy about slow bricks is here and only here: a brick is closed, and thereby down, when a request is older than STALL_NS and a
- * ping sent meanwhile has no answer either, or when a request is older than STALL_HARD_NS.
+ * Policy about slow bricks is here and only here: a brick is closed, and thereby down, when a request is older than
+ * STALL_NS and a ping sent meanwhile has no answer either, or when a request is older than STALL_HARD_NS.
  *
- * S1 brick->client is valid while brick->up. S2 every outstanding call has ended before domains are told of a loss. S3 `link` grows
- * with every connection: state that belongs to a connection remembers it. */
+ * S1 brick->client is valid while brick->up. S2 every outstanding call has ended before domains are told of a loss. S3
+ * `link` grows with every connection: state that belongs to a connection remembers it. */
 #include "core/base/prng.h"
 #include "ec/ec_priv.h"
 
@@ -78,8 +79,8 @@ static int brick_hello(struct ec_brick *b, struct rpc_client *c, struct err *e) 
 		return err_set(e, call.rc, "brick refused us: %s", err_name(call.rc));
 	if (res.proto != BP_VERSION || res.set_index != s->cfg.set_index || res.brick_index != b->index ||
 	    res.region_rows != s->geo.region_rows || res.credit_bytes < MIB(1))
-		return err_set(e, -MYFS_E_PROTO, "brick says it is brick %u of set %u with regions of %u rows", res.brick_index,
-			       res.set_index, res.region_rows);
+		return err_set(e, -MYFS_E_PROTO, "brick says it is brick %u of set %u with regions of %u rows",
+			       res.brick_index, res.set_index, res.region_rows);
 	rpc_client_set_session(c, res.session);
 	memcpy(b->boot.b, res.boot, 16);
 	b->credit_bytes = res.credit_bytes;
@@ -241,9 +242,11 @@ static int set_init(struct ec_set *s, const struct ec_set_config *cfg, struct er
 	memcpy(s->owner.b + 8, &s->instance, 8);
 	int rc = ec_geometry_init(&s->geo, cfg->k, cfg->r, cfg->chunk_bytes);
 	if (rc)
-		return err_set(e, rc, "%u+%u with chunks of %u bytes is not a layout we know", cfg->k, cfg->r, cfg->chunk_bytes);
+		return err_set(e, rc, "%u+%u with chunks of %u bytes is not a layout we know", cfg->k, cfg->r,
+			       cfg->chunk_bytes);
 	if (s->cfg.write_min > s->geo.n)
-		return err_set(e, -EINVAL, "write_min %u is more than the %u bricks of the set", s->cfg.write_min, s->geo.n);
+		return err_set(e, -EINVAL, "write_min %u is more than the %u bricks of the set", s->cfg.write_min,
+			       s->geo.n);
 	rc = ec_codec_new(cfg->k, cfg->r, &s->codec, e);
 	if (rc)
 		return rc;
@@ -271,8 +274,8 @@ int ec_set_open(const struct ec_set_config *cfg, struct ec_set **ret, struct err
 	for (uint32_t i = 0; i < s->geo.n; i++) {
 		rc = fiber_spawn(cfg->loop, "ec brick", brick_run, &s->bricks[i]);
 		if (rc) {
-			/* Fibers that did start free nothing: they end by themselves and the last one leaves an orphan set of a few KiB
-			 * only when the loop is out of fibers altogether; the caller gives up then. */
+			/* Fibers that did start free nothing: they end by themselves and the last one leaves an orphan
+			 * set of a few KiB only when the loop is out of fibers altogether; the caller gives up then. */
 			s->closing = true;
 			return err_set(e, rc, "no fiber for brick %u", i);
 		}
@@ -320,7 +323,8 @@ int ec_set_missing(const struct ec_set *s, uint32_t want, int code, struct err *
 	for (uint32_t i = 0; i < s->geo.n && len < (int)sizeof(text); i++) {
 		if (mask_has(up, i) || !mask_has(want, i))
 			continue;
-		len += snprintf(text + len, sizeof(text) - (size_t)len, "%s%s (%s)", sep, s->cfg.bricks[i].label, s->bricks[i].why);
+		len += snprintf(text + len, sizeof(text) - (size_t)len, "%s%s (%s)", sep, s->cfg.bricks[i].label,
+				s->bricks[i].why);
 		sep = ", ";
 	}
 	return err_set(e, code, "%s", text);

@@ -4,12 +4,12 @@
  *   FENCE(E')     promises of >= W bricks, with their views and undecided transactions
  *   MISSQ         what stale bricks miss, from all of them
  *   decide        pure, ec/resolve.c; fewer than K firm members: wait for the others first, then roll back
- *   VIEW          (E', v+1, RESOLVING, old boot ids) on W: a crash from here on is resolved alike by the next owner (H9)
+ *   VIEW          (E', v+1, RESOLVING, old boot ids) on W: after a crash from here on the next owner decides alike (H9)
  *   RESOLVE       decisions to every used member, durable
  *   VIEW          (E', v+2, READY, new boot ids) on W: served
  *
- * Any failure in between ends the attempt; the next one starts from FENCE under a higher epoch and comes to the same decisions.
- * A domain no brick has a view of is seeded instead, when the caller says that it is new. */
+ * Any failure in between ends the attempt; the next one starts from FENCE under a higher epoch and comes to the same
+ * decisions. A domain no brick has a view of is seeded instead, when the caller says that it is new. */
 #include "ec/ec_priv.h"
 
 #define ROLLBACK_WAIT_NS (30 * NS_PER_S)
@@ -57,7 +57,8 @@ static uint32_t fence_send(struct takeover *t, uint64_t epoch, uint32_t targets)
 		memset(&t->res[b], 0, sizeof(t->res[b]));
 		memset(&t->facts[b], 0, sizeof(t->facts[b]));
 		d->link[b] = d->set->bricks[b].link;
-		ec_call_init(&calls[b], BP_FENCE, (xdrproc_t)xdr_bp_fence_args, &args, (xdrproc_t)xdr_bp_fence_res, &t->res[b]);
+		ec_call_init(&calls[b], BP_FENCE, (xdrproc_t)xdr_bp_fence_args, &args, (xdrproc_t)xdr_bp_fence_res,
+			     &t->res[b]);
 		ec_call_start(d, b, &calls[b], &g);
 	}
 	rpc_group_wait_all(&g);
@@ -122,8 +123,9 @@ static int fence_more(struct takeover *t) YIELDS
 		const struct bp_fence_reply *r = &t->res[b].items.items_val[0];
 		if (r->status == MYFS_E_FENCED) { /* a duel: whoever was first here has it; come back later with more */
 			note_promise(t, r);
-			return t->steal || !t->foreign ? err_set(t->e, -EAGAIN, "another gateway is taking it over")
-						       : err_set(t->e, -MYFS_E_FENCED, "another gateway has taken it over");
+			return t->steal || !t->foreign
+				   ? err_set(t->e, -EAGAIN, "another gateway is taking it over")
+				   : err_set(t->e, -MYFS_E_FENCED, "another gateway has taken it over");
 		}
 		if (r->status)
 			continue;
@@ -153,7 +155,8 @@ static int fence_until_decidable(struct takeover *t, struct ec_view *ret_v, uint
 		if (rc)
 			return rc;
 		rc = ec_resolve_view(geo_of(d), t->facts, ret_v, t->e);
-		if (rc == -MYFS_E_UNSEEDED) /* never served: its seeding was cut off. Else bricks with a view must return */
+		/* Never served: its seeding was cut off. Else bricks with a view must return. */
+		if (rc == -MYFS_E_UNSEEDED)
 			rc = d->opt.create ? -ENOENT : -MYFS_E_QUORUM;
 		if (rc)
 			return rc;
@@ -182,14 +185,16 @@ static int ask_missed(struct takeover *t) YIELDS
 	rpc_group_init(&g);
 	for (uint32_t m = t->fenced; m; m &= m - 1) {
 		uint32_t b = (uint32_t)__builtin_ctz(m);
-		ec_call_init(&calls[b], BP_MISSQ, (xdrproc_t)xdr_bp_domain_args, &args, (xdrproc_t)xdr_bp_missed_res, &res[b]);
+		ec_call_init(&calls[b], BP_MISSQ, (xdrproc_t)xdr_bp_domain_args, &args, (xdrproc_t)xdr_bp_missed_res,
+			     &res[b]);
 		ec_call_start(d, b, &calls[b], &g);
 	}
 	rpc_group_wait_all(&g);
 	for (uint32_t m = t->fenced; m; m &= m - 1) {
 		uint32_t b = (uint32_t)__builtin_ctz(m);
 		if (calls[b].rc && calls[b].rc != -MYFS_E_UNSEEDED)
-			rc = err_set(t->e, -EAGAIN, "%s: missed regions: %s", d->set->cfg.bricks[b].label, err_name(calls[b].rc));
+			rc = err_set(t->e, -EAGAIN, "%s: missed regions: %s", d->set->cfg.bricks[b].label,
+				     err_name(calls[b].rc));
 		for (uint32_t i = 0; !rc && i < res[b].items.items_len; i++) {
 			const struct bp_missed *x = &res[b].items.items_val[i];
 			if (x->brick < geo_of(d)->n)
@@ -231,7 +236,8 @@ static int ask_shards(struct takeover *t, uint32_t members) YIELDS
 	rpc_group_init(&g);
 	for (uint32_t m = members; m; m &= m - 1) {
 		uint32_t b = (uint32_t)__builtin_ctz(m);
-		ec_call_init(&calls[b], BP_SHARDS, (xdrproc_t)xdr_bp_domain_args, &args, (xdrproc_t)xdr_bp_shards_res, &res[b]);
+		ec_call_init(&calls[b], BP_SHARDS, (xdrproc_t)xdr_bp_domain_args, &args, (xdrproc_t)xdr_bp_shards_res,
+			     &res[b]);
 		ec_call_start(d, b, &calls[b], &g);
 	}
 	rpc_group_wait_all(&g);
@@ -249,7 +255,8 @@ static int ask_shards(struct takeover *t, uint32_t members) YIELDS
 /* ---- resolution ---- */
 
 /* Decisions [from, ...) that concern brick b, at most one frame of them; returns where to go on. */
-static uint32_t decisions_for(const struct ec_resolution *r, uint32_t b, uint32_t from, bp_decision *out, uint32_t *ret_n)
+static uint32_t decisions_for(const struct ec_resolution *r, uint32_t b, uint32_t from, bp_decision *out,
+			      uint32_t *ret_n)
 {
 	uint32_t n = 0, i = from;
 
@@ -276,7 +283,8 @@ static int resolve_brick(struct takeover *t, uint32_t b, bp_decision *scratch) Y
 		ec_call_init(&call, BP_RESOLVE, (xdrproc_t)xdr_bp_resolve_args, &args, NULL, NULL);
 		int rc = ec_call_sync(t->d, b, &call);
 		if (rc)
-			return err_set(t->e, rc == -MYFS_E_FENCED ? rc : -EAGAIN, "%s: %s", t->d->set->cfg.bricks[b].label, err_name(rc));
+			return err_set(t->e, rc == -MYFS_E_FENCED ? rc : -EAGAIN, "%s: %s",
+				       t->d->set->cfg.bricks[b].label, err_name(rc));
 	}
 	return 0;
 }
@@ -359,14 +367,16 @@ static int seed(struct takeover *t) YIELDS
 	struct ec_view v = {.insync = t->fenced};
 
 	if (!d->opt.create)
-		return err_set(t->e, -MYFS_E_UNSEEDED, "no brick knows it: it was never opened, or its bricks were replaced");
+		return err_set(t->e, -MYFS_E_UNSEEDED,
+			       "no brick knows it: it was never opened, or its bricks were replaced");
 	boots_now(t, &v);
-	t->members = (struct ec_resolve_members){.replied = t->fenced, .fenced = t->fenced, .firm = t->fenced, .use = t->fenced};
+	t->members =
+	    (struct ec_resolve_members){.replied = t->fenced, .fenced = t->fenced, .firm = t->fenced, .use = t->fenced};
 	return write_view(t, &v, BP_VIEW_READY, NULL);
 }
 
-/* Bricks that answered without a view were emptied, or were never here: the view they get now must not make them look complete. What
- * the undecided transactions will add to the shards is not listed by any brick yet. */
+/* Bricks that answered without a view were emptied, or were never here: the view they get now must not make them look
+ * complete. What the undecided transactions will add to the shards is not listed by any brick yet. */
 static int miss_unseeded(struct takeover *t) YIELDS
 {
 	struct ec_domain *d = t->d;
@@ -398,8 +408,8 @@ static int resolve(struct takeover *t, const struct ec_view *found) YIELDS
 	rc = miss_unseeded(t);
 	if (rc)
 		return rc;
-	for (uint32_t m = t->members.use; m; m &= m - 1)
-		ec_missed_clear_brick(&t->missed, (uint32_t)__builtin_ctz(m)); /* members miss nothing: leftovers of an earlier CLEAR */
+	for (uint32_t m = t->members.use; m; m &= m - 1) /* members miss nothing: leftovers of an earlier CLEAR */
+		ec_missed_clear_brick(&t->missed, (uint32_t)__builtin_ctz(m));
 	d->view = *found;
 	v.insync = t->members.use;
 	rc = write_view(t, &v, BP_VIEW_RESOLVING, &t->missed);
@@ -421,7 +431,8 @@ static void post_floor(struct ec_domain *d)
 
 	gfid_to_wire(&d->gfid, item.domain);
 	for (uint32_t m = d->live & d->view.insync; m; m &= m - 1)
-		rpc_post(d->set->bricks[__builtin_ctz(m)].client, BP_STABLE, (xdrproc_t)xdr_bp_floor_args, &args, NULL, 0);
+		rpc_post(d->set->bricks[__builtin_ctz(m)].client, BP_STABLE, (xdrproc_t)xdr_bp_floor_args, &args, NULL,
+			 0);
 }
 
 /* From here to the end nothing suspends: requests find the new epoch, an empty ring and the new view together. */

@@ -5,18 +5,18 @@
  *   object, credit                                        +--> abort, or abandoned by a takeover --> end
  *
  *   ring:   stable_n <= undecided_n <= next_n,  next_n - stable_n <= EC_RING
- *           [stable_n, undecided_n)  decided, not known durable everywhere: their regions are what a brick dropped now misses
+ *           [stable_n, undecided_n)  decided, not known durable everywhere: a brick dropped now misses their regions
  *           [undecided_n, next_n)    some still undecided
  *
- * T1 numbers are taken in lock order: nothing suspends between the grant and ec_tx_begin. T2 COMMIT is queued only when every
- * participant that is a member acked and no view change is under way (I4, I11). T3 nothing is aborted after its COMMIT was queued. T4 a
- * frame of a domain never overtakes a COMMIT queued before it on the same connection (ec_call_start). T5 tx of an older
- * epoch than the domain's never touch its ring: the takeover decided them. */
+ * T1 a number is taken while the row lock is held: numbers of conflicting tx grow in lock order. T2 COMMIT is queued
+ * only when every participant that is a member acked and no view change is under way (I4, I11). T3 nothing is aborted
+ * after its COMMIT was queued. T4 a frame of a domain never overtakes a COMMIT queued before it on the same connection
+ * (ec_call_start). T5 tx of an older epoch than the domain's never touch its ring: the takeover decided them. */
 #include "ec/ec_priv.h"
 
-/* A queued COMMIT waits this long for a frame of the domain to the same brick, in front of which it leaves (T4). Nobody waits for
- * it, and it is as good as under way: with it lost, a takeover finds every PREP and decides the same. Alone it would cost a
- * system call here and a wake-up there for each participant of each write. */
+/* A queued COMMIT waits this long for a frame of the domain to the same brick, in front of which it leaves (T4). Nobody
+ * waits for it, and it is as good as under way: with it lost, a takeover finds every PREP and decides the same. Alone
+ * it would cost a system call here and a wake-up there for each participant of each write. */
 #define DECIDE_NS NS_PER_MS
 
 /* ---- ring ---- */
@@ -414,7 +414,8 @@ int ec_tx_settle(struct ec_tx *tx, uint32_t needed, uint64_t deadline_ns) YIELDS
 			ec_tx_abort(tx);
 			return tx->nak;
 		}
-		/* Joint rule: while a view is being written nothing is acknowledged; after it, members are those of the new one. */
+		/* Joint rule: while a view is being written nothing is acknowledged; after it, members are those of the
+		 * new one. */
 		if (!d->view_busy && !(needed & tx->mask & d->view.insync & ~tx->acked))
 			return 0;
 		if (waitq_wait_until(&d->wq, deadline_ns) && loop_now_ns() >= deadline_ns)

@@ -8,10 +8,11 @@
  *   ZERO   whole stripes             ZERO to all N, no payload                            X         1
  *   K = 1 (replica): every write is FULL, row by row.
  *
- * Each attempt: admit, lock, look at the old bytes when needed, begin, send, settle, commit. An attempt that met a view change, a
- * takeover, a stale cache entry or a rotten block leaves nothing behind and the part starts over.
- * U1 the tx number is taken while the lock is held, so numbers of conflicting tx grow in lock order. U2 the row lock is released after COMMIT
- * was queued on every connection. U4 a FUA write that leans on earlier ones is acknowledged after a SYNC of them. U3 at exactly K members every leg is durable before COMMIT (H12), also when the view shrank meanwhile. */
+ * Each attempt: admit, lock, look at the old bytes when needed, begin, send, settle, commit. An attempt that met a view
+ * change, a takeover, a stale cache entry or a rotten block leaves nothing behind and the part starts over. U1 the tx
+ * number is taken while the lock is held, so numbers of conflicting tx grow in lock order. U2 the row lock is released
+ * after COMMIT was queued on every connection. U3 at exactly K members every leg is durable before COMMIT (H12), also
+ * when the view shrank meanwhile. U4 a FUA write that leans on earlier ones is acknowledged after a SYNC of them. */
 #include "core/base/crc32c.h"
 #include "ec/ec_priv.h"
 
@@ -79,7 +80,8 @@ static void cut_runs(struct update *u)
 		uint32_t n = rpc - lba % rpc;
 		struct run *r = &u->runs[u->n++];
 		n = n < left ? n : left;
-		*r = (struct run){.chunk = at.chunk, .brick = brick_of(u, at.chunk), .row = at.row, .nrows = n, .lba = lba};
+		*r = (struct run){
+		    .chunk = at.chunk, .brick = brick_of(u, at.chunk), .row = at.row, .nrows = n, .lba = lba};
 		r->data = p->data ? p->data + (size_t)(lba - p->lba) * MYFS_BLOCK : zeros;
 		u->data_bricks |= MASK(r->brick);
 		u->row = at.row < u->row ? at.row : u->row;
@@ -169,7 +171,8 @@ static void cache_update(struct update *u)
 		const struct run *r = &u->runs[i];
 		for (uint32_t k = 0; k < r->nrows; k++) {
 			const uint8_t *block = r->data + (size_t)k * MYFS_BLOCK;
-			uint32_t crc = mask_has(u->tx->mask, r->brick) ? u->tx->legs[r->brick].crc[k] : crc32c(block, MYFS_BLOCK);
+			uint32_t crc =
+			    mask_has(u->tx->mask, r->brick) ? u->tx->legs[r->brick].crc[k] : crc32c(block, MYFS_BLOCK);
 			ec_stripe_cache_put(c, u->d->key, p->shard, r->lba + k, block, crc);
 		}
 	}
@@ -292,7 +295,8 @@ static int write_zero(struct update *u) YIELDS
 
 /* ---- what was there before ---- */
 
-/* Old content of every run into memory of the tx, consistent under our lock. Runs on lost bricks are rebuilt: needs X. */
+/* Old content of every run into memory of the tx, consistent under our lock. Runs on lost bricks are rebuilt: needs X.
+ */
 static int old_by_cut(struct update *u, uint8_t **ret_old) YIELDS
 {
 	uint8_t *dst[EC_MAX_BRICKS] = {0};
@@ -368,7 +372,8 @@ static int write_replica(struct update *u) YIELDS
 	int rc;
 
 	/* One chunk per stripe: rows are blocks, a part of a region is one run. */
-	u->runs[0] = (struct run){.chunk = 0, .brick = brick_of(u, 0), .row = p->lba, .nrows = p->nblocks, .lba = p->lba};
+	u->runs[0] =
+	    (struct run){.chunk = 0, .brick = brick_of(u, 0), .row = p->lba, .nrows = p->nblocks, .lba = p->lba};
 	u->runs[0].data = p->data;
 	u->n = 1;
 	u->row = p->lba;
@@ -714,7 +719,8 @@ int ec_part_write(const struct ec_part *p) YIELDS
 			return rc;
 		if (loop_now_ns() >= p->deadline_ns)
 			return -MYFS_E_QUORUM;
-		if (++rotten > ROTTEN_MAX && ec_domain_may_write(p->d)) /* not for lack of bricks: something is wrong with the data */
+		if (++rotten > ROTTEN_MAX &&
+		    ec_domain_may_write(p->d)) /* not for lack of bricks: something is wrong with the data */
 			waitq_wait_until(&p->d->wq, loop_now_ns() + RETRY_NS);
 		else
 			fiber_yield();

@@ -1,14 +1,16 @@
-/* view.c - who is in sync: writing a new view so that it counts, before anything relies on it. PROTOCOL.md, A brick goes away; H29.
+/* view.c - who is in sync: writing a new view so that it counts, before anything relies on it. PROTOCOL.md, A brick
+ * goes away; H29.
  *
  *   view_busy = true      no tx begins, no tx is acknowledged (joint rule)
  *   VIEW(E, v+1, ...) --> every live brick, at once; those that answer well hold it on stable storage
  *   W answered well       adopted, view_busy = false, everybody looks again
- *   fewer                 nobody may rely on either: the domain stalls; the takeover that follows supersedes both with epoch E+1
+ *   fewer                 nobody may rely on either: the domain stalls; the takeover that follows, under epoch E+1,
+ *                         supersedes both
  *
- * V1 versions sent by one owner never repeat. V2 a view that drops bricks carries what they missed: regions of every tx from the stable
- * floor on that they took part in (I10). V3 a joining brick learns everything that other stale bricks miss before it counts: from then on
- * it may be the only one left that can tell. V4 what a view carries never depends on later frames: long missed lists go ahead of it
- * under views that change nothing else. */
+ * V1 versions sent by one owner never repeat. V2 a view that drops bricks carries what they missed: regions of every tx
+ * from the stable floor on that they took part in (I10). V3 a joining brick learns everything that other stale bricks
+ * miss before it counts: from then on it may be the only one left that can tell. V4 what a view carries never depends
+ * on later frames: long missed lists go ahead of it under views that change nothing else. */
 #include "ec/ec_priv.h"
 
 #define MISSED_PER_FRAME 12000u /* of 16 bytes: below the frame body's limit */

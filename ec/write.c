@@ -3,8 +3,8 @@
  *   request      |..unaligned..|..part of a stripe..|....whole stripes of a region....|....of the next....|..rest..|
  *   parts         RMW block      PARTIAL              FULL                              FULL                PARTIAL ...
  *
- * Parts of one request are independent transactions and run side by side, at most WORKERS of them; atomicity is the 4 KiB block, as on
- * disks. Data is sent from the caller's memory unless a part's bytes are scattered. */
+ * Parts of one request are independent transactions and run side by side, at most WORKERS of them; atomicity is the 4
+ * KiB block, as on disks. Data is sent from the caller's memory unless a part's bytes are scattered. */
 #include "ec/ec_priv.h"
 
 #define WORKERS 8u
