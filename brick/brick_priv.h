@@ -130,6 +130,8 @@ int rows_read(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, u
 	      bool verify, bool *ret_zero) YIELDS;
 /* Present checksums only; reads data where no checksum is known. */
 int rows_crc(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t *crc) YIELDS;
+/* Called before rows are written or punched: bad ones among them count as repaired. */
+void rows_rewritten(struct brick *b, struct frag *f, uint32_t row, uint32_t nrows);
 bool rows_valid(const struct brick *b, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t max_rows);
 /* Requests. ret->crc.crc_val points at crc[]; payload NULL-owner when zero. */
 int rows_request_read(struct brick *b, struct session *s, const struct bp_read_args *a, struct bp_read_res *ret, uint32_t *crc,

@@ -122,7 +122,7 @@ static int fold_delta(struct round *r, struct group *g, struct item *it, uint8_t
 		return rc;
 	it->crc_old = crc;
 	if (rc == -EIO || frag_is_bad(g->f, it->row) || crc32c(block, MYFS_BLOCK) != crc) {
-		r->b->count.checksum_errors++;
+		r->b->count.checksum_errors += !frag_is_bad(g->f, it->row);
 		frag_mark_bad(g->f, it->row); /* the delta is worth nothing without its base: a peer's copy replaces both */
 		it->bad = true;
 		return 0;
@@ -223,6 +223,7 @@ static int write_run(struct round *r, struct group *g, uint32_t at, uint32_t n) 
 		v[i] = (struct iovec){.iov_base = it[i].v->data, .iov_len = MYFS_BLOCK};
 		crc[i] = it[i].v->crc;
 	}
+	rows_rewritten(r->b, g->f, it->row, n);
 	space_used(r->b, (uint64_t)n * MYFS_BLOCK);
 	r->b->count.bytes_written += (uint64_t)n * MYFS_BLOCK;
 	return frag_write(g->f, it->row, n, v, n, crc);

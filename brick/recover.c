@@ -294,6 +294,10 @@ static int fold_settle(struct replay *p, const struct pending_fold *v, size_t n,
 	if (f) {
 		frag_mark_bad(f, v->f.row); /* torn: peers have the value */
 		b->count.checksum_errors++;
+		/* Parity is rarely read: whoever owns the domain next is told where to look. */
+		rc = missed_add(&v->d->missed, v->shard, b->id.brick_index, regions_of_rows(b, v->f.row, 1));
+		if (rc < 0)
+			return rc;
 	}
 	return base_set(b, v->d, v->shard, v->f.row, 1, v[n - 1].f.last_lsn);
 }

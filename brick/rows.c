@@ -11,6 +11,22 @@ bool rows_valid(const struct brick *b, uint32_t shard, uint32_t row, uint32_t nr
 	return shard < BRICK_MAX_SHARDS && nrows > 0 && nrows <= max_rows && range_inside(row, nrows, b->id.shard_rows);
 }
 
+/* A row whose base is not what was written; counted once. */
+static void row_is_rotten(struct brick *b, struct frag *f, uint32_t row)
+{
+	if (f && frag_is_bad(f, row))
+		return;
+	b->count.checksum_errors++;
+	if (f)
+		frag_mark_bad(f, row);
+}
+
+void rows_rewritten(struct brick *b, struct frag *f, uint32_t row, uint32_t nrows)
+{
+	for (uint32_t i = 0; i < nrows; i++)
+		b->count.repaired += frag_is_bad(f, row + i);
+}
+
 /* ---- base ---- */
 
 static bool row_needs_base(const struct brick *b, const struct oshard *s, uint32_t row)
@@ -27,8 +43,7 @@ static int base_read_singly(struct brick *b, struct frag *f, uint32_t row, uint3
 		if (rc == -EIO) {
 			memset(dst + (size_t)i * MYFS_BLOCK, 0, MYFS_BLOCK);
 			crc[i] = ~CRC32C_ZERO_BLOCK; /* matches nothing: rebuilt from peers, rewriting cures the sector */
-			frag_mark_bad(f, row + i);
-			b->count.checksum_errors++;
+			row_is_rotten(b, f, row + i);
 		} else if (rc < 0) {
 			return rc;
 		}
@@ -91,9 +106,7 @@ static int row_finish(struct brick *b, struct frag *f, const struct row_ver *top
 	bool based = overlay_needs_base(top);
 	bool check = based && (top || verify); /* a reader that gets the plain base verifies it itself */
 	if (check && crc32c(dst, MYFS_BLOCK) != *crc) {
-		b->count.checksum_errors++;
-		if (f)
-			frag_mark_bad(f, row);
+		row_is_rotten(b, f, row);
 		if (verify)
 			return -MYFS_E_BADSUM;
 		*crc = ~crc32c(dst, MYFS_BLOCK); /* a DELTA on rot must not look right (H19) */
@@ -346,8 +359,9 @@ static int heal_supersede(struct brick *b, struct domain *d, const struct bp_hea
 }
 
 /* Blocks of zeros inside a payload stay holes. */
-static int heal_write(struct frag *f, const struct bp_healw_args *a, const struct slice *payload) YIELDS
+static int heal_write(struct brick *b, struct frag *f, const struct bp_healw_args *a, const struct slice *payload) YIELDS
 {
+	rows_rewritten(b, f, a->row, a->nrows);
 	for (uint32_t i = 0; i < a->nrows;) {
 		uint32_t run = 0;
 		const uint8_t *p = payload->ptr + (size_t)i * MYFS_BLOCK;
@@ -371,7 +385,7 @@ static int heal_base(struct brick *b, struct domain *d, const struct bp_healw_ar
 		return 0; /* no file: zeros already */
 	if (rc < 0)
 		return rc;
-	rc = a->zero ? frag_punch(f, a->row, a->nrows) : heal_write(f, a, payload);
+	rc = a->zero ? frag_punch(f, a->row, a->nrows) : heal_write(b, f, a, payload);
 	if (rc == 0 && a->durable)
 		rc = frag_sync(f);
 	frag_put(f);

@@ -380,6 +380,7 @@ static void domain_free(struct ec_domain *d)
 		ec_stripe_cache_drop_domain(d->set->cache, d->key);
 	ec_tx_rings_free(d);
 	ec_missed_release(&d->missed);
+	ec_missed_release(&d->doubtful);
 	free(d->shards);
 	free(d);
 }
@@ -402,6 +403,7 @@ static struct ec_domain *domain_new(struct ec_set *s, const struct ec_domain_opt
 	timer_init(&d->sync_timer, ec_sync_timer, d);
 	rowlock_table_init(&d->locks, s->geo.region_rows);
 	ec_missed_init(&d->missed);
+	ec_missed_init(&d->doubtful);
 	if (ec_tx_rings_new(d) || ec_heal_new(d)) {
 		domain_free(d);
 		return NULL;

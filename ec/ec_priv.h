@@ -187,6 +187,7 @@ struct ec_domain {
 	struct timer decide_timer;
 
 	struct ec_missed missed; /* what bricks out of sync lack: union over all bricks at takeover, grown by writes */
+	struct ec_missed doubtful;    /* what members said they miss themselves: blocks there may be torn (repair.c) */
 	uint64_t *shards;             /* bitmap of shards that may exist */
 	uint32_t shards_bits;
 
@@ -349,6 +350,8 @@ void ec_floor_release(struct ec_domain *d, uint64_t n); /* tx below n leave the 
 /* Some of these rows of this chunk are rotten: looked into later, in the background. Forgotten when too many are
  * waiting. */
 void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t chunk);
+/* Reads what d->doubtful names from the bricks it names and repairs what is bad, in the background. Does not park. */
+void ec_repair_doubtful(struct ec_domain *d);
 /* Now. Rewrites the block from the others when it is (still) bad. 0 or as ec_write. */
 int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS;
 

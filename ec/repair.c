@@ -1,7 +1,8 @@
 /* repair.c - a block whose bytes and checksum disagree is rebuilt from the others and written again, as a transaction.
  *
  * Noted by readers (they have answered from a cut already), done by one background fiber per domain; or done at once by
- * a writer whose data brick refused to compute a delta from it.
+ * a writer whose data brick refused to compute a delta from it. Parity that a loss of power tore has no reader: its
+ * brick names the regions at the next takeover, and they are looked through.
  *
  * R1 under the X lock the block is read once more: only what is still wrong is rewritten. R2 everything is flushed
  * first, so the value is derived from stable state and no rollback can undo what it was computed from (H10, H19). R3
@@ -131,4 +132,57 @@ void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t 
 		d->repair_runs = false;
 		ec_domain_leave(d);
 	}
+}
+
+/* ---- torn by a loss of power ---- */
+
+/* Rows of one region on brick b. The read takes no locks: what is bad is looked at again before it is rewritten (R1). */
+static void look_region(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t region) YIELDS
+{
+	const struct ec_geometry *g = geo_of(d);
+	uint32_t row = region * g->region_rows;
+	uint32_t chunk = ec_chunk_of(g, ec_rotation_start(g, &d->gfid, shard), region, b);
+	struct ec_reads *r = ec_reads_get(d->set, true);
+	uint64_t bad[BP_MAX_ROWS_PAYLOAD / 64] = {0};
+
+	if (!r)
+		return;
+	ec_read_start(d, r, b, shard, row, g->region_rows);
+	rpc_group_wait_all(&r->group);
+	const struct ec_read_leg *leg = &r->legs[b];
+	if (ec_read_verify(leg) == -MYFS_E_BADSUM)
+		for (uint32_t i = 0; i < g->region_rows; i++)
+			if (crc32c(leg->call.payload_in.ptr + (size_t)i * MYFS_BLOCK, MYFS_BLOCK) != leg->crc[i])
+				bad[i / 64] |= UINT64_C(1) << (i % 64);
+	ec_reads_put(d->set, r);
+	for (uint32_t i = 0; i < g->region_rows; i++)
+		if ((bad[i / 64] >> (i % 64)) & 1)
+			ec_repair_block(d, shard, row + i, chunk);
+}
+
+/* One pair after the other; a takeover brings a list of its own. */
+static void doubtful_run(void *arg)
+{
+	struct ec_domain *d = arg;
+	uint64_t epoch = d->epoch;
+
+	while (d->state == EC_SERVING && d->epoch == epoch) {
+		uint32_t cursor = 0;
+		const struct ec_missed_slot *s = ec_missed_next(&d->doubtful, &cursor);
+		if (!s)
+			break;
+		uint32_t b = s->brick, shard = s->shard, region = (uint32_t)__builtin_ctzll(s->regions);
+		ec_missed_clear(&d->doubtful, shard, b, UINT64_C(1) << region);
+		if (mask_has(ec_insync_live(d), b)) /* else healing brings the region */
+			look_region(d, b, shard, region);
+	}
+	ec_domain_leave(d);
+}
+
+void ec_repair_doubtful(struct ec_domain *d)
+{
+	if (d->opt.namespace_domain || !ec_missed_pairs(&d->doubtful) || ec_domain_enter(d))
+		return;
+	if (fiber_spawn(loop_self(), "ec doubtful", doubtful_run, d))
+		ec_domain_leave(d);
 }

@@ -28,6 +28,7 @@ struct takeover {
 	struct ec_resolve_members members;
 	struct ec_resolution resolution;
 	struct ec_missed missed;
+	struct ec_missed doubtful; /* members' own words about themselves */
 	struct err *e;
 };
 
@@ -199,6 +200,8 @@ static int ask_missed(struct takeover *t) YIELDS
 			const struct bp_missed *x = &res[b].items.items_val[i];
 			if (x->brick < geo_of(d)->n)
 				rc = ec_missed_add(&t->missed, x->shard, x->brick, x->regions);
+			if (!rc && x->brick == b && mask_has(t->members.use, b))
+				rc = ec_missed_add(&t->doubtful, x->shard, b, x->regions);
 		}
 		xdr_free((xdrproc_t)xdr_bp_missed_res, &res[b]);
 	}
@@ -450,12 +453,16 @@ static void serve(struct takeover *t)
 	ec_missed_release(&d->missed);
 	d->missed = t->missed;
 	ec_missed_init(&t->missed);
+	ec_missed_release(&d->doubtful);
+	d->doubtful = t->doubtful;
+	ec_missed_init(&t->doubtful);
 	ec_stripe_cache_drop_domain(d->set->cache, d->key);
 	memset(d->misbehaved, 0, sizeof(d->misbehaved));
 	memset(d->retry_ns, 0, sizeof(d->retry_ns));
 	post_floor(d); /* all that was undecided is durable on every member */
 	d->state = EC_SERVING;
 	ec_domain_changed(d);
+	ec_repair_doubtful(d);
 }
 
 static int takeover_run(struct takeover *t, uint64_t deadline_ns) YIELDS
@@ -496,6 +503,7 @@ int ec_takeover(struct ec_domain *d, bool steal, uint64_t deadline_ns, struct er
 	t->steal = steal;
 	t->e = e ? e : &own;
 	ec_missed_init(&t->missed);
+	ec_missed_init(&t->doubtful);
 	for (uint32_t b = 0; b < geo_of(d)->n; b++)
 		ec_decide_flush(d, b); /* before FENCE on the same connections */
 	uint32_t was_healing = d->live & ~d->view.insync;
@@ -509,6 +517,7 @@ int ec_takeover(struct ec_domain *d, bool steal, uint64_t deadline_ns, struct er
 		xdr_free((xdrproc_t)xdr_bp_fence_res, &t->res[b]);
 	ec_resolution_release(&t->resolution);
 	ec_missed_release(&t->missed);
+	ec_missed_release(&t->doubtful);
 	free(t);
 	return rc;
 }

@@ -66,7 +66,6 @@ static bool may_break(const struct schedule *s, uint32_t b)
 static void memory_lost(struct schedule *s, uint32_t b)
 {
 	set_bad(s, b);
-	s->bricks[b].power_losses++;
 	if (!s->bricks[b].lost_memory)
 		s->bricks[b].lost_boot = s->cluster.bricks[b].boot;
 	s->bricks[b].lost_memory = true;

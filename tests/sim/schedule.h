@@ -61,7 +61,6 @@ struct brick_state {
 	uint64_t calm_ns;        /* links, delays, slowness and space back to normal; UINT64_MAX: are normal */
 	bool blocked;
 	bool may_fail;           /* an EIO was injected: the engine may give up */
-	unsigned power_losses;
 	bool lost_memory;        /* and the owner's view may still count on what it had */
 	struct gfid lost_boot;
 };

@@ -57,9 +57,7 @@ static void take_leg(struct verify *v, struct ec_reads *r, uint32_t b, uint32_t 
 	for (uint32_t i = 0; i < n; i++) {
 		if (crc32c(dst + (size_t)i * MYFS_BLOCK, MYFS_BLOCK) == leg->crc[i])
 			continue;
-		/* A parity block that was being folded when its power went is torn: known to be bad, and rebuilt by whoever reads it. */
-		bool torn = chunk >= v->d->set->geo.k && v->s->bricks[b].power_losses > 0;
-		if (!torn && !mask_has(v->s->rotten, b))
+		if (!mask_has(v->s->rotten, b))
 			schedule_violation(v->s, "b%u: a block has a wrong checksum although its disk never lied (row %u)", b, leg->args.row + i);
 		v->bad[(size_t)chunk * n + i] = 1;
 	}
