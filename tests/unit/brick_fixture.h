@@ -71,7 +71,10 @@ static inline void brick_dir_create(struct brick_dir *d)
 	struct err e = ERR_INIT;
 
 	brick_dir_make(d);
-	CHECK(tree_create(d->s, &d->id, false, &e) == 0);
+	int rc = tree_create(d->s, &d->id, false, &e);
+	if (rc)
+		fprintf(stderr, "tree_create: %s\n", e.text);
+	CHECK(rc == 0);
 }
 
 static inline struct tree *brick_dir_open(struct brick_dir *d)
@@ -98,7 +101,10 @@ static inline struct tree *brick_dir_reopen(struct brick_dir *d, struct tree *t)
 static inline void brick_dir_remove(struct brick_dir *d)
 {
 	store_close(d->s);
-	CHECK(nftw(d->path, brick_dir_remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0);
+	int rc = nftw(d->path, brick_dir_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	if (rc)
+		fprintf(stderr, "%s: %s\n", d->path, strerror(errno));
+	CHECK(rc == 0);
 }
 
 #endif
