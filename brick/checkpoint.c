@@ -114,6 +114,14 @@ static void breathe(struct round *r, uint32_t rows) YIELDS
 
 /* ---- 2 fold ---- */
 
+/* Parity is rarely read: the region goes into this brick's own missed map, for the domain's next owner to rebuild. */
+static int fold_report(struct brick *b, struct group *g, uint32_t row)
+{
+	struct rec_missed m = {.shard = g->s->shard, .brick = b->id.brick_index, .regions = regions_of_rows(b, row, 1)};
+	int rc = missed_add(&g->d->missed, m.shard, m.brick, m.regions);
+	return rc == 1 ? log_missed(b, &g->d->gfid, &m, 1, NULL) : rc;
+}
+
 static int fold_delta(struct round *r, struct group *g, struct item *it, uint8_t *block) YIELDS
 {
 	uint32_t crc = 0;
@@ -125,7 +133,7 @@ static int fold_delta(struct round *r, struct group *g, struct item *it, uint8_t
 		r->b->count.checksum_errors += !frag_is_bad(g->f, it->row);
 		frag_mark_bad(g->f, it->row); /* the delta is worth nothing without its base: a peer's copy replaces both */
 		it->bad = true;
-		return 0;
+		return fold_report(r->b, g, it->row);
 	}
 	uint32_t known;
 	overlay_fold(it->v, block, &known);
