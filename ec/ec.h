@@ -35,6 +35,7 @@ struct ec_set_config {
 	uint32_t set_index;
 	uint32_t k, r, chunk_bytes;
 	struct ec_brick_addr bricks[EC_MAX_BRICKS];
+	uint64_t stall_ns;             /* a brick that answers nothing for this long is put out of the way; default 3 s */
 	uint64_t io_timeout_ns;        /* default 120 s: how long I/O waits for a quorum before -MYFS_E_QUORUM */
 	uint64_t cache_bytes;          /* old-data cache per set, 0 = default 16 MiB */
 	uint32_t write_min;            /* 0 = K (at exactly K in-sync every PREP is durable before it counts, H12) */

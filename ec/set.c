@@ -6,7 +6,7 @@
  *                                                                              domain.c decides)
  *
  * Policy about slow bricks is here and only here: a brick is closed, and thereby down, when a request is older than
- * STALL_NS and a ping sent meanwhile has no answer either, or when a request is older than STALL_HARD_NS.
+ * cfg.stall_ns and a ping sent meanwhile has no answer either, or when a request is STALL_HARD_TIMES older.
  *
  * S1 brick->client is valid while brick->up. S2 every outstanding call has ended before domains are told of a loss. S3
  * `link` grows with every connection: state that belongs to a connection remembers it. */
@@ -21,7 +21,7 @@
 #define WATCH_NS (500 * NS_PER_MS)
 #define PING_AFTER_NS (1 * NS_PER_S)
 #define STALL_NS (3 * NS_PER_S)
-#define STALL_HARD_NS (15 * NS_PER_S)
+#define STALL_HARD_TIMES 5
 #define IO_TIMEOUT_NS (120 * NS_PER_S)
 #define CACHE_BYTES MIB(16)
 
@@ -145,7 +145,9 @@ static void brick_watch(struct ec_brick *b, struct ping *p)
 {
 	uint64_t oldest = rpc_client_oldest_ns(b->client);
 
-	if (oldest >= STALL_HARD_NS || (oldest >= STALL_NS && b->ping_out)) {
+	uint64_t stall_ns = b->set->cfg.stall_ns;
+
+	if (oldest >= STALL_HARD_TIMES * stall_ns || (oldest >= stall_ns && b->ping_out)) {
 		brick_close(b, "no answer for too long");
 		return;
 	}
@@ -228,6 +230,8 @@ static int set_init(struct ec_set *s, const struct ec_set_config *cfg, struct er
 	s->cfg = *cfg;
 	if (!s->cfg.io_timeout_ns)
 		s->cfg.io_timeout_ns = IO_TIMEOUT_NS;
+	if (!s->cfg.stall_ns)
+		s->cfg.stall_ns = STALL_NS;
 	if (!s->cfg.write_min)
 		s->cfg.write_min = cfg->k;
 	list_init(&s->domains);

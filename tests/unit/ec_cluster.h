@@ -30,6 +30,7 @@ struct cluster_brick {
 };
 
 struct cluster {
+	uint64_t stall_ns; /* for cluster_set */
 	struct loop *loop;
 	char root[64];
 	uint32_t k, r, n, chunk;
@@ -161,6 +162,7 @@ static inline void cluster_new(struct cluster *c, struct loop *l, uint32_t k, ui
 	c->n = k + r;
 	c->chunk = chunk;
 	c->volume = cluster_gfid(1, 1);
+	c->stall_ns = 60 * NS_PER_S; /* a busy machine is no grey brick; tests of silence set their own */
 	cluster_make_root(c);
 	for (uint32_t i = 0; i < c->n; i++) {
 		struct cluster_brick *b = &c->b[i];
@@ -203,7 +205,7 @@ static inline struct ec_set *cluster_set(struct cluster *c, uint8_t gateway, uin
 {
 	struct ec_set_config cfg = {.loop = c->loop, .net = net_kernel(), .volume = c->volume,
 				    .gateway = cluster_gfid(4, gateway), .k = c->k, .r = c->r, .chunk_bytes = c->chunk,
-				    .io_timeout_ns = io_timeout_ns};
+				    .io_timeout_ns = io_timeout_ns, .stall_ns = c->stall_ns};
 	struct ec_set *s = NULL;
 	struct err e = ERR_INIT;
 

@@ -635,6 +635,7 @@ static void body_grey(void *arg)
 
 	memset(block, 0x11, sizeof(block));
 	cluster_new(&c, arg, geometry_now->k, geometry_now->r, geometry_now->chunk);
+	c.stall_ns = 0;
 	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
 	struct ec_domain *d = cluster_domain(s, LUN, true);
 	put(d, 0, 0, block, sizeof(block));
