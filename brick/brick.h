@@ -2,9 +2,9 @@
  *
  *   rpc_server -> brick_host (HELLO picks the brick) -> struct brick -> journal, overlay, fragments
  *
- * A brick never decides who is in sync or whether a transaction commits: it keeps promises, refuses old epochs and writes to
- * its files only what is durable on every in-sync brick. All calls belong to the loop the brick was opened on; there is no global
- * state, so one process may hold any number of bricks. */
+ * A brick never decides who is in sync or whether a transaction commits: it keeps promises, refuses old epochs and
+ * writes to its files only what is durable on every in-sync brick. All calls belong to the loop the brick was opened
+ * on; there is no global state, so one process may hold any number of bricks. */
 #ifndef MYFS_BRICK_H
 #define MYFS_BRICK_H
 
@@ -22,19 +22,22 @@ struct tree;
 
 struct brick_options {
 	struct loop *loop;
-	struct gfid boot;            /* kernel boot id of this host: tells whether the page cache survived since the last run */
-	uint64_t reserve_bytes;      /* kept free for heal and metadata; 0 = max(1 % of the file system, 32 MiB) */
-	uint64_t checkpoint_bytes;   /* overlay size that starts a checkpoint; 0 = 32 MiB */
-	bool manual;                 /* no background fibers: the owner calls brick_checkpoint (tests) */
-	/* The brick stopped for good (journal or data write failed): take it offline. Called once, from the loop; must not park. */
+	struct gfid boot; /* kernel boot id of this host: tells whether the page cache survived since the last run */
+	uint64_t reserve_bytes;    /* kept free for heal and metadata; 0 = max(1 % of the file system, 32 MiB) */
+	uint64_t checkpoint_bytes; /* overlay size that starts a checkpoint; 0 = 32 MiB */
+	bool manual;               /* no background fibers: the owner calls brick_checkpoint (tests) */
+	/* The brick stopped for good (journal or data write failed): take it offline. Called once, from the loop; must
+	 * not park. */
 	void (*on_failed)(void *arg, struct brick *b, const char *why);
 	void *arg;
 };
 
-/* Opens the directory, replays its journal and starts the background fibers. store is borrowed until the brick is closed.
- * -MYFS_E_WRONG_VOLUME, -EBUSY (another process has it), -EUCLEAN (state lost or damaged: the brick must be rebuilt). */
+/* Opens the directory, replays its journal and starts the background fibers. store is borrowed until the brick is
+ * closed. -MYFS_E_WRONG_VOLUME, -EBUSY (another process has it), -EUCLEAN (state lost or damaged: the brick must be
+ * rebuilt). */
 int brick_open(struct store *s, const struct brick_options *o, struct brick **ret, struct err *e) YIELDS;
-/* Orderly: checkpoints what is stable and leaves the clean-stop marker, then frees. Remove it from its host first. NULL is fine. */
+/* Orderly: checkpoints what is stable and leaves the clean-stop marker, then frees. Remove it from its host first. NULL
+ * is fine. */
 void brick_close(struct brick *b) YIELDS;
 /* Frees the brick and writes nothing more, as a kill would. */
 void brick_abandon(struct brick *b) YIELDS;
@@ -53,7 +56,7 @@ int brick_checkpoint(struct brick *b, bool trim) YIELDS;
 struct brick_domain_info {
 	uint64_t promise_epoch;
 	struct gfid promise_owner;
-	bool has_view, ready, insync;    /* insync: this brick is in the view's in-sync set */
+	bool has_view, ready, insync; /* insync: this brick is in the view's in-sync set */
 	uint64_t view_epoch, view_ver;
 	uint32_t view_insync;
 	uint64_t floor_epoch, floor_n;
@@ -65,9 +68,10 @@ int brick_domain_info(const struct brick *b, const struct gfid *domain, struct b
 void brick_domain_missed(const struct brick *b, const struct gfid *domain,
 			 void (*fn)(void *arg, uint32_t shard, uint32_t brick, uint64_t regions), void *arg);
 
-/* ---- several bricks behind one rpc_server: put these three into struct rpc_server_config, with the host as arg ---- */
+/* ---- several bricks behind one rpc_server: put these three into struct rpc_server_config, with the host as arg ----
+ */
 int brick_host_new(struct brick_host **ret);
-void brick_host_free(struct brick_host *h); /* no bricks, no connections left */
+void brick_host_free(struct brick_host *h);                 /* no bricks, no connections left */
 void brick_host_handle(void *arg, struct rpc_request *req); /* YIELDS */
 void brick_host_on_open(void *arg, struct rpc_conn *c);
 void brick_host_on_close(void *arg, struct rpc_conn *c);

@@ -14,33 +14,34 @@
 
 /* ---- session.c: one gateway's connection to one brick ---- */
 struct session {
-	struct list node;       /* brick's */
-	struct list held;       /* domains it holds */
+	struct list node; /* brick's */
+	struct list held; /* domains it holds */
 	struct brick *b;
-	struct rpc_conn *conn;  /* NULL in tests */
+	struct rpc_conn *conn; /* NULL in tests */
 	struct gfid gateway;
 	uint64_t instance, id;
-	bool dead;              /* replaced or closed: nothing of it is executed any more */
+	bool dead; /* replaced or closed: nothing of it is executed any more */
 };
 /* Ends older sessions of the same gateway. NULL without memory. */
 struct session *session_new(struct brick *b, const struct gfid *gateway, uint64_t instance, struct rpc_conn *conn);
-void session_kill(struct session *s);  /* gives up what it holds; the connection is closed */
+void session_kill(struct session *s); /* gives up what it holds; the connection is closed */
 void session_free(struct session *s);
-/* The domain, when this session holds its promise. 0, -MYFS_E_UNSEEDED, -MYFS_E_FENCED, -EIO when the brick has failed. */
+/* The domain, when this session holds its promise. 0, -MYFS_E_UNSEEDED, -MYFS_E_FENCED, -EIO when the brick has failed.
+ */
 int session_domain(struct session *s, const char domain[16], struct domain **ret);
 
 /* ---- carry.c: journal records of domains that make no progress, moved out of the ring's way ---- */
 struct carry {
-	struct file *file;      /* NULL: nothing is carried */
+	struct file *file; /* NULL: nothing is carried */
 	uint64_t id, bytes;
-	struct gfid *domains;   /* whose records are in it */
+	struct gfid *domains; /* whose records are in it */
 	size_t n;
 };
 /* The file state_load spoke of. -EUCLEAN when it is not what it was. */
 int carry_open(struct brick *b, uint64_t id, uint64_t bytes, struct err *e) YIELDS;
 int carry_scan(struct brick *b, int (*fn)(void *arg, struct record *r), void *arg) YIELDS;
-/* A new file: what is carried now and the ring's [trim, upto), of the domains that need something below upto. ret->file NULL: nobody does.
- * *ret_same: the present file serves as it is, *ret is empty. ckpt_lock is held. */
+/* A new file: what is carried now and the ring's [trim, upto), of the domains that need something below upto. ret->file
+ * NULL: nobody does. *ret_same: the present file serves as it is, *ret is empty. ckpt_lock is held. */
 int carry_build(struct brick *b, uint64_t upto, struct carry *ret, bool *ret_same) YIELDS;
 /* Makes c (consumed) the present one, after the state file that names it is durable; the old file goes. */
 void carry_replace(struct brick *b, struct carry *c) YIELDS;
@@ -62,7 +63,7 @@ struct brick {
 	struct overlay overlay;
 	struct list domains, sessions;
 	struct waitq session_gone;
-	struct list host_node;     /* brick_host's list */
+	struct list host_node; /* brick_host's list */
 	unsigned n_domains;
 	struct domain *domain_hash[DOMAIN_BUCKETS];
 	struct tx *tx_hash[TX_BUCKETS];
@@ -71,27 +72,27 @@ struct brick {
 	bp_tx scratch_txs[BP_MAX_TX];
 	bp_floor scratch_floors[BP_MAX_DOMAINS];
 
-	struct gfid incarnation;   /* changes when the journal tail may have been lost */
-	uint64_t start_id;         /* random per start */
+	struct gfid incarnation; /* changes when the journal tail may have been lost */
+	uint64_t start_id;       /* random per start */
 	uint64_t last_session;
-	char failed[200];          /* "" while healthy */
+	char failed[200]; /* "" while healthy */
 	bool stopping;
 
 	/* checkpoint.c */
-	struct fmutex ckpt_lock;   /* base files change only under it (but for HEALW of rows without versions) */
+	struct fmutex ckpt_lock; /* base files change only under it (but for HEALW of rows without versions) */
 	struct fiber *ckpt_fiber;
 	bool ckpt_running, ckpt_idle;
 	struct waitq ckpt_gone;
-	uint64_t round;            /* number of the last checkpoint round begun */
-	struct fmutex state_lock;  /* one state file write at a time */
-	struct carry carry;        /* changes under ckpt_lock */
+	uint64_t round;           /* number of the last checkpoint round begun */
+	struct fmutex state_lock; /* one state file write at a time */
+	struct carry carry;       /* changes under ckpt_lock */
 	uint64_t last_carry_id;
 
 	/* space.c */
 	uint64_t free_bytes, free_at_ns; /* what the file system said last, less what was written since */
 	bool space_asking, full;
-	uint64_t prep_bytes;       /* payload rows prepared, not yet decided */
-	struct waitq room_q;       /* PREPs waiting for journal room, in order */
+	uint64_t prep_bytes; /* payload rows prepared, not yet decided */
+	struct waitq room_q; /* PREPs waiting for journal room, in order */
 	unsigned room_waiters;
 
 	struct brick_counters count;
@@ -106,16 +107,18 @@ void space_refresh(struct brick *b) YIELDS;
 int room_wait(struct brick *b, uint32_t body_len, uint32_t payload_len) YIELDS;
 void room_wake(struct brick *b);
 
-/* ---- log.c: journal records of state changes, one call per kind. 0 and the position behind the record in *ret_end (may be NULL), or
- * the error; none of them suspends ---- */
-int log_promise(struct brick *b, const struct gfid *domain, uint64_t epoch, const struct gfid *owner, uint64_t *ret_end);
-int log_view(struct brick *b, const struct gfid *domain, const struct rec_view_head *v, const struct bp_missed *m, uint32_t n,
-	     uint64_t *ret_end);
+/* ---- log.c: journal records of state changes, one call per kind. 0 and the position behind the record in *ret_end
+ * (may be NULL), or the error; none of them suspends ---- */
+int log_promise(struct brick *b, const struct gfid *domain, uint64_t epoch, const struct gfid *owner,
+		uint64_t *ret_end);
+int log_view(struct brick *b, const struct gfid *domain, const struct rec_view_head *v, const struct bp_missed *m,
+	     uint32_t n, uint64_t *ret_end);
 int log_missed(struct brick *b, const struct gfid *domain, const struct rec_missed *m, uint32_t n, uint64_t *ret_end);
 int log_clear(struct brick *b, const struct gfid *domain, uint32_t brick_index, uint64_t *ret_end);
 int log_discard(struct brick *b, const struct gfid *domain, struct txid floor, uint64_t *ret_end);
 int log_drop(struct brick *b, const struct gfid *domain, uint64_t *ret_end);
-int log_heal(struct brick *b, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows, uint64_t *ret_end);
+int log_heal(struct brick *b, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows,
+	     uint64_t *ret_end);
 int log_done(struct brick *b, uint64_t round, uint64_t *ret_end);
 /* what: REC_COMMIT, REC_ABORT or REC_UNDO */
 int log_decision(struct brick *b, const struct gfid *domain, enum record_type what, struct tx *const *txs, uint32_t n,
@@ -124,21 +127,25 @@ int log_prep(struct brick *b, const struct tx *t, uint64_t view_ver, uint32_t mi
 
 /* ---- rows.c: present values ---- */
 #define BRICK_MAX_SHARDS (1u << 20) /* of one domain: 64 TiB at 64 MiB each */
-/* Present values and checksums of rows. A row whose base is wrong on disk: verify -> -MYFS_E_BADSUM, else its checksum is returned not
- * to match its bytes, so that the reader rejects just that row. *ret_zero: all rows read as zeros and dst was not touched. */
-int rows_read(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint8_t *dst, uint32_t *crc,
-	      bool verify, bool *ret_zero) YIELDS;
+/* Present values and checksums of rows. A row whose base is wrong on disk: verify -> -MYFS_E_BADSUM, else its checksum
+ * is returned not to match its bytes, so that the reader rejects just that row. *ret_zero: all rows read as zeros and
+ * dst was not touched. */
+int rows_read(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint8_t *dst,
+	      uint32_t *crc, bool verify, bool *ret_zero) YIELDS;
 /* Present checksums only; reads data where no checksum is known. */
 int rows_crc(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t *crc) YIELDS;
 /* Called before rows are written or punched: bad ones among them count as repaired. */
 void rows_rewritten(struct brick *b, struct frag *f, uint32_t row, uint32_t nrows);
 bool rows_valid(const struct brick *b, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t max_rows);
 /* Requests. ret->crc.crc_val points at crc[]; payload NULL-owner when zero. */
-int rows_request_read(struct brick *b, struct session *s, const struct bp_read_args *a, struct bp_read_res *ret, uint32_t *crc,
-		      struct slice *ret_payload) YIELDS;
-int rows_request_extents(struct brick *b, struct session *s, const struct bp_extents_args *a, struct slice *ret_bits) YIELDS;
-int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards_res *ret, struct slice *ret_bits) YIELDS;
-int rows_request_heal(struct brick *b, struct session *s, const struct bp_healw_args *a, const struct slice *payload) YIELDS;
+int rows_request_read(struct brick *b, struct session *s, const struct bp_read_args *a, struct bp_read_res *ret,
+		      uint32_t *crc, struct slice *ret_payload) YIELDS;
+int rows_request_extents(struct brick *b, struct session *s, const struct bp_extents_args *a,
+			 struct slice *ret_bits) YIELDS;
+int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards_res *ret,
+			struct slice *ret_bits) YIELDS;
+int rows_request_heal(struct brick *b, struct session *s, const struct bp_healw_args *a,
+		      const struct slice *payload) YIELDS;
 
 /* ---- fence.c: promises, views, missed maps ---- */
 int fence_request(struct brick *b, struct session *s, const struct bp_fence_args *a, struct bp_fence_res *ret) YIELDS;
@@ -146,10 +153,12 @@ int view_request(struct brick *b, struct session *s, const struct bp_view_args *
 int missed_request(struct brick *b, const char domain[16], struct bp_missed_res *ret);
 int clear_request(struct brick *b, struct session *s, const struct bp_clear_args *a) YIELDS;
 int nsop_request(struct brick *b, struct session *s, const struct bp_nsop_args *a) YIELDS;
-int missed_list(const struct domain *d, uint32_t only_brick, struct bp_missed_res *ret); /* only_brick UINT32_MAX: all */
+/* only_brick UINT32_MAX: all */
+int missed_list(const struct domain *d, uint32_t only_brick, struct bp_missed_res *ret);
 
 /* ---- checkpoint.c ---- */
-/* One round over stable versions (of one domain when only != NULL), the lock held. Number of rows moved, or the error. */
+/* One round over stable versions (of one domain when only != NULL), the lock held. Number of rows moved, or the error.
+ */
 int checkpoint_round(struct brick *b, struct domain *only) YIELDS;
 /* Frees what the journal no longer needs; force: however little it is. The lock need not be held. */
 int checkpoint_trim(struct brick *b, bool force) YIELDS;
@@ -159,14 +168,14 @@ void checkpoint_stop(struct brick *b) YIELDS;
 
 /* ---- state.c: the snapshot of everything the trimmed part of the journal said ---- */
 struct state_head {
-	struct gfid boot;          /* kernel boot id of the last start */
+	struct gfid boot; /* kernel boot id of the last start */
 	struct gfid incarnation;
 	uint64_t trim;
-	uint64_t state_lsn;        /* records before it are in this snapshot */
+	uint64_t state_lsn; /* records before it are in this snapshot */
 	uint64_t round;
-	bool clean;                /* orderly stop ... */
-	uint64_t clean_end;        /* ... and the journal ended here */
-	uint64_t carry_id;         /* 0: no carry file */
+	bool clean;         /* orderly stop ... */
+	uint64_t clean_end; /* ... and the journal ended here */
+	uint64_t carry_id;  /* 0: no carry file */
 	uint64_t carry_bytes;
 };
 /* Loads domains into the brick. -ENOENT: never written. -EUCLEAN: damaged. */
@@ -175,7 +184,8 @@ int state_save(struct brick *b, uint64_t trim, bool clean, const struct carry *c
 
 /* ---- recover.c ---- */
 int recover(struct brick *b, struct err *e) YIELDS;
-/* Rebuilds one domain's transactions and overlay from the journal: after a committed tx was taken back. ckpt_lock is held. */
+/* Rebuilds one domain's transactions and overlay from the journal: after a committed tx was taken back. ckpt_lock is
+ * held. */
 int recover_domain(struct brick *b, struct domain *d) YIELDS;
 
 #endif

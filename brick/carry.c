@@ -2,20 +2,21 @@
  *
  *   carry.<id>   | records of stuck domains below trim |     ring   |trim ===== every domain's records ===== end|
  *
- * A transaction keeps its journal records until it is stable, and stability needs an owner. When a gateway is gone for good, or a brick
- * waits to be healed, the oldest records would hold the ring for ever and with it every other domain of the brick. So the trim
- * copies the records of such domains, as they are, with their positions, into a file; recovery reads the file first, then the ring.
+ * A transaction keeps its journal records until it is stable, and stability needs an owner. When a gateway is gone for
+ * good, or a brick waits to be healed, the oldest records would hold the ring for ever and with it every other domain
+ * of the brick. So the trim copies the records of such domains, as they are, with their positions, into a file;
+ * recovery reads the file first, then the ring.
  *
- * Invariants: K1 a domain is carried with all its records below trim, or with none (what the base contains is known from FOLD, DONE and HEAL
- * records behind the ones they concern); so as long as it is in the file, every trim adds what it cuts off. K2 the state file names
- * the carry file that belongs to its trim; both change in one rename. */
+ * Invariants: K1 a domain is carried with all its records below trim, or with none (what the base contains is known
+ * from FOLD, DONE and HEAL records behind the ones they concern); so as long as it is in the file, every trim adds what
+ * it cuts off. K2 the state file names the carry file that belongs to its trim; both change in one rename. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "brick/brick_priv.h"
 
-#define WINDOW (RECORD_BYTES_MAX * 2u)
+#define WINDOW     (RECORD_BYTES_MAX * 2u)
 #define PATH_BYTES 64u
 
 static const char *carry_path(uint64_t id, char out[PATH_BYTES])
@@ -29,7 +30,8 @@ bool carry_needed(const struct brick *b, const struct domain *d, uint64_t lsn)
 	if (tx_min_lsn(d, 0) < lsn)
 		return true;
 	list_for_each(s, &d->shards.list, struct oshard, node)
-		for (uint32_t row = overlay_next_row(&b->overlay, s, 0); row != UINT32_MAX; row = overlay_next_row(&b->overlay, s, row + 1))
+		for (uint32_t row = overlay_next_row(&b->overlay, s, 0); row != UINT32_MAX;
+		     row = overlay_next_row(&b->overlay, s, row + 1))
 			for (const struct row_ver *v = overlay_top(&b->overlay, s, row); v; v = v->older)
 				if (v->min_lsn < lsn)
 					return true;
@@ -72,7 +74,8 @@ static ssize_t scan_window(const uint8_t *buf, size_t have, uint64_t off, int (*
 	while (have - at >= RECORD_HEADER_BYTES) {
 		struct record r;
 		size_t need;
-		struct rcur lsn = rcur_of(buf + at + 16, 8); /* records here are not in a row: each says its own position */
+		struct rcur lsn =
+		    rcur_of(buf + at + 16, 8); /* records here are not in a row: each says its own position */
 		int rc = record_parse(buf + at, have - at, rcur_le64(&lsn), NULL, &r, &need);
 		if (rc == -EAGAIN)
 			break;
@@ -144,7 +147,7 @@ struct build {
 	uint8_t *out;
 	size_t used;
 	uint64_t limit;
-	bool from_ring;    /* something of the ring was copied */
+	bool from_ring; /* something of the ring was copied */
 	int rc;
 };
 
@@ -186,7 +189,8 @@ static int build_file(struct build *w, uint64_t upto) YIELDS
 	}
 	if (rc == 0)
 		rc = file_datasync(w->c->file);
-	return rc == 0 ? store_sync_dir(b->store, TREE_PRIVATE_DIR) : rc; /* its name must be there before the state names it */
+	return rc == 0 ? store_sync_dir(b->store, TREE_PRIVATE_DIR)
+		       : rc; /* its name must be there before the state names it */
 }
 
 static int pick_domains(struct brick *b, uint64_t upto, struct carry *c)

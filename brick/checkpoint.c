@@ -7,25 +7,25 @@
  *   5 sync      every touched fragment
  *   6 DONE      record; the versions leave the overlay
  *
- * A crash between 3 and 6 is settled at replay: a DELTA row's base has crc_new (written), crc_old (not yet) or neither (torn: the row is
- * bad until a peer's copy arrives); ABS and ZERO rows are simply redone. A round that fails for space leaves its versions where
- * they were and is repeated later. Only one round runs at a time (ckpt_lock).
+ * A crash between 3 and 6 is settled at replay: a DELTA row's base has crc_new (written), crc_old (not yet) or neither
+ * (torn: the row is bad until a peer's copy arrives); ABS and ZERO rows are simply redone. A round that fails for space
+ * leaves its versions where they were and is repeated later. Only one round runs at a time (ckpt_lock).
  *
- * Background rounds form sweeps: a sweep takes the versions whose oldest record was there when it began, and no later ones, so
- * that rows written again and again cannot keep it from those that hold the tail of the journal. Rounds are large because each
- * costs a few syncs whatever its size, and because rows next to each other then leave in one write; between some rows a round
- * lets the requests of the loop pass. */
+ * Background rounds form sweeps: a sweep takes the versions whose oldest record was there when it began, and no later
+ * ones, so that rows written again and again cannot keep it from those that hold the tail of the journal. Rounds are
+ * large because each costs a few syncs whatever its size, and because rows next to each other then leave in one write;
+ * between some rows a round lets the requests of the loop pass. */
 #include <stdlib.h>
 
 #include "brick/brick_priv.h"
 #include "core/base/crc32c.h"
 
-#define ROUND_ROWS 4096u        /* 16 MiB */
-#define BREATH_ROWS 16u         /* rows read or written before others run */
-#define WRITE_ROWS 64u          /* one write */
-#define SYNC_FIBERS 8u          /* fragments synced at the same time */
-#define AGE_NS (2 * NS_PER_S)
-#define RETRY_NS NS_PER_S
+#define ROUND_ROWS  4096u /* 16 MiB */
+#define BREATH_ROWS 16u   /* rows read or written before others run */
+#define WRITE_ROWS  64u   /* one write */
+#define SYNC_FIBERS 8u    /* fragments synced at the same time */
+#define AGE_NS      (2 * NS_PER_S)
+#define RETRY_NS    NS_PER_S
 
 struct item {
 	struct oshard *s;
@@ -39,7 +39,7 @@ struct group { /* the items of one shard */
 	struct domain *d;
 	struct oshard *s;
 	uint32_t first, n;
-	struct frag *f;      /* NULL: no file and nothing but zeros to write */
+	struct frag *f; /* NULL: no file and nothing but zeros to write */
 	bool wrote;
 };
 
@@ -131,7 +131,8 @@ static int fold_delta(struct round *r, struct group *g, struct item *it, uint8_t
 	it->crc_old = crc;
 	if (rc == -EIO || frag_is_bad(g->f, it->row) || crc32c(block, MYFS_BLOCK) != crc) {
 		r->b->count.checksum_errors += !frag_is_bad(g->f, it->row);
-		frag_mark_bad(g->f, it->row); /* the delta is worth nothing without its base: a peer's copy replaces both */
+		/* the delta is worth nothing without its base: a peer's copy replaces both */
+		frag_mark_bad(g->f, it->row);
 		it->bad = true;
 		return fold_report(r->b, g, it->row);
 	}
@@ -195,7 +196,9 @@ static int log_fold(struct round *r, const struct group *g)
 	for (uint32_t i = 0; i < g->n; i++) {
 		const struct item *it = &r->items[g->first + i];
 		bool zero = it->v->kind == VER_ZERO;
-		struct rec_fold_row f = {.row = it->row, .last_lsn = it->v->last_lsn, .crc_old = it->crc_old,
+		struct rec_fold_row f = {.row = it->row,
+					 .last_lsn = it->v->last_lsn,
+					 .crc_old = it->crc_old,
 					 .crc_new = zero ? CRC32C_ZERO_BLOCK : it->v->crc,
 					 .flags = (it->rel ? FOLD_REL : 0u) | (zero ? FOLD_ZERO : 0u)};
 		record_put_fold_row(&c, &f);
@@ -205,7 +208,8 @@ static int log_fold(struct round *r, const struct group *g)
 	return journal_append(r->b->journal, REC_FOLD, len, NULL, &lsn);
 }
 
-/* Rows that do not depend on the base are redone from their durable PREPs and COMMITs whether or not this record survives. */
+/* Rows that do not depend on the base are redone from their durable PREPs and COMMITs whether or not this record
+ * survives. */
 static int announce(struct round *r) YIELDS
 {
 	uint64_t durable = journal_durable_pos(r->b->journal);
@@ -324,7 +328,8 @@ static void settle(struct round *r) YIELDS
 			continue;
 		oshard_free(&r->b->overlay, &g->d->shards, g->s);
 		if (g->f)
-			(void)frag_publish(r->b->tree, &g->d->gfid, shard, g->d->floor.n, missed_of_shard(&g->d->missed, shard));
+			(void)frag_publish(r->b->tree, &g->d->gfid, shard, g->d->floor.n,
+					   missed_of_shard(&g->d->missed, shard));
 	}
 }
 
@@ -415,8 +420,8 @@ static uint64_t trim_target(const struct brick *b, uint64_t carry_below)
 	return min;
 }
 
-/* One domain without an owner, or one whose gateway is stuck, must not stop the brick for all others: when the ring gets short of
- * room, the domains that hold on to its older part are carried. */
+/* One domain without an owner, or one whose gateway is stuck, must not stop the brick for all others: when the ring
+ * gets short of room, the domains that hold on to its older part are carried. */
 static uint64_t pick_trim(const struct brick *b, bool *ret_worth)
 {
 	uint64_t size = journal_size(b->journal), end = journal_end(b->journal), trim = journal_trim_pos(b->journal);
@@ -537,7 +542,8 @@ static void ckpt_main(void *arg) YIELDS /* fiber */
 		b->ckpt_running = true;
 		int n = work(b);
 		b->ckpt_running = false;
-		if (n <= 0 && !b->stopping && !b->failed[0]) /* nothing stable yet, or no space: STABLE kicks, else look again soon */
+		if (n <= 0 && !b->stopping &&
+		    !b->failed[0]) /* nothing stable yet, or no space: STABLE kicks, else look again soon */
 			(void)fiber_park_until(loop_now_ns() + (n < 0 ? RETRY_NS : RETRY_NS / 4));
 	}
 	b->ckpt_fiber = NULL;

@@ -4,11 +4,11 @@
  *   UNSEEDED ------> promised ----------------------------> MEMBER: serves reads and writes
  *                        \--------- VIEW (not in it) -----> OUT: takes HEALW and PREPs of healed regions, is never read
  *
- * Everything here is RAM; it is changed together with a journal record (live) or by replaying one, through the same domain_apply_*
- * calls, and it is written as a whole into the state file when the journal is trimmed.
+ * Everything here is RAM; it is changed together with a journal record (live) or by replaying one, through the same
+ * domain_apply_* calls, and it is written as a whole into the state file when the journal is trimmed.
  *
- * Invariants: D1 promises only grow (epoch, then same owner); D2 the holder is the session that fenced with the present promise, at most
- * one; D3 missed regions go away only by CLEAR. */
+ * Invariants: D1 promises only grow (epoch, then same owner); D2 the holder is the session that fenced with the present
+ * promise, at most one; D3 missed regions go away only by CLEAR. */
 #ifndef MYFS_BRICK_DOMAIN_H
 #define MYFS_BRICK_DOMAIN_H
 
@@ -30,26 +30,26 @@ void missed_release(struct missed_map *m);
 uint64_t missed_of_shard(const struct missed_map *m, uint32_t shard);
 
 struct domain {
-	struct list node;        /* the brick's list */
+	struct list node; /* the brick's list */
 	struct domain *hash_next;
 	struct gfid gfid;
 	uint64_t promise_epoch;
 	struct gfid promise_owner;
-	struct session *holder;  /* D2 */
-	struct list held_node;   /* the holder's list */
+	struct session *holder; /* D2 */
+	struct list held_node;  /* the holder's list */
 	bool has_view, dropped;
-	unsigned refs;           /* handlers that may suspend while using it */
+	unsigned refs; /* handlers that may suspend while using it */
 	struct rec_view_head view;
-	struct txid floor;       /* every tx below is stable */
-	uint64_t seal_lsn;       /* journal position of the last SYNC */
-	uint64_t base_seq;       /* grows when versions move to the base: a reader that saw it change looks again */
+	struct txid floor; /* every tx below is stable */
+	uint64_t seal_lsn; /* journal position of the last SYNC */
+	uint64_t base_seq; /* grows when versions move to the base: a reader that saw it change looks again */
 	struct missed_map missed;
-	struct list txs;         /* live transactions in id order */
+	struct list txs; /* live transactions in id order */
 	unsigned n_txs, n_undecided;
 	struct oshards shards;
 };
 
-#define DOMAIN_BUCKETS 1024u
+#define DOMAIN_BUCKETS    1024u
 #define BRICK_MAX_DOMAINS 65536u /* promises one brick keeps */
 
 struct domain *domain_find(const struct brick *b, const struct gfid *gfid);

@@ -124,14 +124,22 @@ void brick_stat(struct brick *b, struct bp_stat_res *ret) YIELDS
 	(void)store_space(b->store, &sp);
 	space_refresh(b);
 	*ret = (struct bp_stat_res){
-		.total_bytes = sp.total_bytes, .free_bytes = sp.free_bytes,
-		.journal_bytes = journal_size(b->journal), .journal_used = journal_used(b->journal),
-		.overlay_bytes = b->overlay.bytes + b->prep_bytes,
-		.reads = b->count.reads, .preps = b->count.preps, .commits = b->count.commits, .syncs = b->count.syncs,
-		.checkpoints = b->count.checkpoints, .bytes_read = b->count.bytes_read, .bytes_written = b->count.bytes_written,
-		.checksum_errors = b->count.checksum_errors, .repaired_blocks = b->count.repaired,
-		.domains = b->n_domains,
-		.full = b->full || b->overlay.bytes + b->prep_bytes >= b->free_bytes,
+	    .total_bytes = sp.total_bytes,
+	    .free_bytes = sp.free_bytes,
+	    .journal_bytes = journal_size(b->journal),
+	    .journal_used = journal_used(b->journal),
+	    .overlay_bytes = b->overlay.bytes + b->prep_bytes,
+	    .reads = b->count.reads,
+	    .preps = b->count.preps,
+	    .commits = b->count.commits,
+	    .syncs = b->count.syncs,
+	    .checkpoints = b->count.checkpoints,
+	    .bytes_read = b->count.bytes_read,
+	    .bytes_written = b->count.bytes_written,
+	    .checksum_errors = b->count.checksum_errors,
+	    .repaired_blocks = b->count.repaired,
+	    .domains = b->n_domains,
+	    .full = b->full || b->overlay.bytes + b->prep_bytes >= b->free_bytes,
 	};
 }
 
@@ -141,11 +149,19 @@ int brick_domain_info(const struct brick *b, const struct gfid *domain, struct b
 	if (!d || !d->promise_epoch)
 		return -ENOENT;
 	*ret = (struct brick_domain_info){
-		.promise_epoch = d->promise_epoch, .promise_owner = d->promise_owner,
-		.has_view = d->has_view, .ready = d->view.state == BP_VIEW_READY, .insync = domain_is_insync(b, d),
-		.view_epoch = d->view.epoch, .view_ver = d->view.ver, .view_insync = d->view.insync,
-		.floor_epoch = d->floor.epoch, .floor_n = d->floor.n,
-		.tx_undecided = d->n_undecided, .tx_unstable = d->n_txs, .missed_entries = (unsigned)d->missed.n,
+	    .promise_epoch = d->promise_epoch,
+	    .promise_owner = d->promise_owner,
+	    .has_view = d->has_view,
+	    .ready = d->view.state == BP_VIEW_READY,
+	    .insync = domain_is_insync(b, d),
+	    .view_epoch = d->view.epoch,
+	    .view_ver = d->view.ver,
+	    .view_insync = d->view.insync,
+	    .floor_epoch = d->floor.epoch,
+	    .floor_n = d->floor.n,
+	    .tx_undecided = d->n_undecided,
+	    .tx_unstable = d->n_txs,
+	    .missed_entries = (unsigned)d->missed.n,
 	};
 	return 0;
 }

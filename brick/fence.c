@@ -1,7 +1,7 @@
 /* fence.c - promises, views, missed regions and namespace operations: the requests that change who may do what.
  *
- * RAM changes first and in frame order, so that whatever comes next on the connection sees it; the reply waits until the journal is on
- * stable storage (I1). A crash in between loses what nobody was told. */
+ * RAM changes first and in frame order, so that whatever comes next on the connection sees it; the reply waits until
+ * the journal is on stable storage (I1). A crash in between loses what nobody was told. */
 #include <stdlib.h>
 
 #include "brick/brick_priv.h"
@@ -21,8 +21,8 @@ static int fence_take(struct brick *b, struct session *s, const struct gfid *own
 {
 	struct gfid g = uuid_of(item->domain);
 	struct domain *d = domain_find(b, &g);
-	if (d && d->promise_epoch && (item->epoch < d->promise_epoch ||
-				      (item->epoch == d->promise_epoch && !gfid_eq(owner, &d->promise_owner))))
+	if (d && d->promise_epoch &&
+	    (item->epoch < d->promise_epoch || (item->epoch == d->promise_epoch && !gfid_eq(owner, &d->promise_owner))))
 		return -MYFS_E_FENCED; /* H15: the first of two equal epochs wins */
 	int rc = d ? 0 : domain_get(b, &g, &d);
 	if (rc < 0)
@@ -40,10 +40,13 @@ static int fence_take(struct brick *b, struct session *s, const struct gfid *own
 static uint32_t digest_state(const struct tx *t)
 {
 	switch (t->state) {
-	case TX_COMMITTED: return BP_ST_COMMITTED;
-	case TX_ABORTED: return t->undone ? BP_ST_UNDONE : BP_ST_ABORTED;
+	case TX_COMMITTED:
+		return BP_ST_COMMITTED;
+	case TX_ABORTED:
+		return t->undone ? BP_ST_UNDONE : BP_ST_ABORTED;
 	case TX_PREPARING:
-	case TX_PREP: break;
+	case TX_PREP:
+		break;
 	}
 	return BP_ST_PREP;
 }
@@ -59,9 +62,13 @@ static int fence_digests(const struct domain *d, struct bp_fence_reply *r)
 			continue; /* not in the journal: not held */
 		if (n == BP_MAX_TX)
 			return -E2BIG;
-		r->txs.txs_val[n++] = (struct bp_digest){.tx = {.epoch = t->id.epoch, .n = t->id.n}, .shard = t->shard,
-			.tx_kind = t->tx_kind, .lba = t->lba, .nblocks = t->nblocks, .participants = t->participants,
-			.state = digest_state(t)};
+		r->txs.txs_val[n++] = (struct bp_digest){.tx = {.epoch = t->id.epoch, .n = t->id.n},
+							 .shard = t->shard,
+							 .tx_kind = t->tx_kind,
+							 .lba = t->lba,
+							 .nblocks = t->nblocks,
+							 .participants = t->participants,
+							 .state = digest_state(t)};
 	}
 	r->txs.txs_len = n;
 	return 0;
@@ -133,8 +140,12 @@ static int view_in(const struct brick *b, const struct bp_view *in, struct rec_v
 	if ((in->state != BP_VIEW_RESOLVING && in->state != BP_VIEW_READY) || in->boot.boot_len > b->id.n ||
 	    (in->insync & ~all) || (unsigned)__builtin_popcount(in->insync) < b->id.k) /* I3 */
 		return -EINVAL;
-	*ret = (struct rec_view_head){.epoch = in->epoch, .ver = in->ver, .state = in->state, .insync = in->insync,
-				      .layout_gen = in->layout_gen, .nboot = in->boot.boot_len};
+	*ret = (struct rec_view_head){.epoch = in->epoch,
+				      .ver = in->ver,
+				      .state = in->state,
+				      .insync = in->insync,
+				      .layout_gen = in->layout_gen,
+				      .nboot = in->boot.boot_len};
 	for (uint32_t i = 0; i < ret->nboot; i++)
 		ret->boot[i] = uuid_of(in->boot.boot_val[i]);
 	return 0;
@@ -199,7 +210,7 @@ int missed_list(const struct domain *d, uint32_t only_brick, struct bp_missed_re
 		const struct rec_missed *m = &d->missed.v[i];
 		if (only_brick == UINT32_MAX || m->brick == only_brick)
 			ret->items.items_val[ret->items.items_len++] =
-				(struct bp_missed){.shard = m->shard, .brick = m->brick, .regions = m->regions};
+			    (struct bp_missed){.shard = m->shard, .brick = m->brick, .regions = m->regions};
 	}
 	return 0;
 }
@@ -242,8 +253,8 @@ static int nsop_miss(struct brick *b, struct domain *root, uint32_t mask) YIELDS
 	return rc < 0 ? rc : journal_sync(b->journal, journal_end(b->journal));
 }
 
-/* After an unlink: when no name of the file is left its domain goes too. A crash before this leaves a promise nobody will use; the owner
- * repeats the unlink, which is idempotent. */
+/* After an unlink: when no name of the file is left its domain goes too. A crash before this leaves a promise nobody
+ * will use; the owner repeats the unlink, which is idempotent. */
 static int nsop_drop_domain(struct brick *b, const struct gfid *gfid) YIELDS
 {
 	char path[TREE_PATH];

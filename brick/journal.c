@@ -1,16 +1,16 @@
 /* journal.c - the ring file behind journal.h.
  *
- * Appending only fills the pending batch (an arena for headers and bodies, references for payloads). At the end of the loop iteration a
- * writer fiber takes the batch and writes it with one call per contiguous run; records appended meanwhile wait in the other batch.
- * Nobody waits for a COMMIT, and losing one in a crash means no more than that its frame was still under way: it waits up to
- * LAZY_NS for a record that somebody does wait for, and leaves with it.
- * A sync is led by whoever asks first: it covers everything written when it starts, later askers wait for the next. */
+ * Appending only fills the pending batch (an arena for headers and bodies, references for payloads). At the end of the
+ * loop iteration a writer fiber takes the batch and writes it with one call per contiguous run; records appended
+ * meanwhile wait in the other batch. Nobody waits for a COMMIT, and losing one in a crash means no more than that its
+ * frame was still under way: it waits up to LAZY_NS for a record that somebody does wait for, and leaves with it. A
+ * sync is led by whoever asks first: it covers everything written when it starts, later askers wait for the next. */
 #include "brick/journal.h"
 
 #include <stdlib.h>
 
-#define BATCH_IOVS 512u
-#define LAZY_NS (2 * NS_PER_MS)
+#define BATCH_IOVS  512u
+#define LAZY_NS     (2 * NS_PER_MS)
 #define SCAN_WINDOW (4u * 1024u * 1024u)
 
 struct piece { /* one record of a batch: head+body in the arena, then payload, then padding */
@@ -30,7 +30,7 @@ struct batch {
 struct journal {
 	struct journal_config cfg;
 	struct batch batch[2];
-	unsigned filling;         /* index of the batch appends go to */
+	unsigned filling; /* index of the batch appends go to */
 	uint64_t trim, end, written, durable;
 	uint32_t prev_crc;
 	bool writer_running, syncing, write_out;
@@ -60,8 +60,8 @@ static void journal_fail(struct journal *j, int rc, const char *what)
 
 struct scan {
 	uint8_t *win;
-	size_t cap, have;     /* win holds ring bytes [pos, pos + have) */
-	uint64_t pos;         /* lsn of win[0] */
+	size_t cap, have; /* win holds ring bytes [pos, pos + have) */
+	uint64_t pos;     /* lsn of win[0] */
 };
 
 /* Makes `need` bytes at lsn available, or as many as lie before the end of the ring. */
@@ -107,7 +107,8 @@ static int scan_run(struct journal *j, uint64_t from, uint64_t limit, int (*fn)(
 		if (rc < 0)
 			break;
 		size_t ask = 0; /* scan_fill left win covering lsn */
-		rc = record_parse(s.win + (lsn - s.pos), s.have - (size_t)(lsn - s.pos), lsn, have_prev ? &prev : NULL, &r, &ask);
+		rc = record_parse(s.win + (lsn - s.pos), s.have - (size_t)(lsn - s.pos), lsn, have_prev ? &prev : NULL,
+				  &r, &ask);
 		if (rc == -EAGAIN && ask > need) {
 			need = ask; /* more of this record, unless the ring ends first */
 			continue;
@@ -177,7 +178,8 @@ static uint64_t piece_len(const struct piece *p)
 	return p->arena_len + p->payload.len + p->pad;
 }
 
-/* Writes runs of records that are contiguous in the file. A PAD is written as its header only, so a run ends behind it. */
+/* Writes runs of records that are contiguous in the file. A PAD is written as its header only, so a run ends behind it.
+ */
 static int batch_write(struct journal *j, const struct batch *b, struct iovec *iov) YIELDS
 {
 	size_t i = 0;
@@ -284,8 +286,8 @@ uint8_t *journal_body(struct journal *j, uint32_t body_len)
 	return b->arena + b->arena_used + 2u * RECORD_HEADER_BYTES;
 }
 
-static int append_at(struct journal *j, enum record_type type, size_t arena_off, uint32_t body_len, const struct slice *payload,
-		     uint32_t skip)
+static int append_at(struct journal *j, enum record_type type, size_t arena_off, uint32_t body_len,
+		     const struct slice *payload, uint32_t skip)
 {
 	struct batch *b = &j->batch[j->filling];
 	struct piece *p = piece_new(b);
@@ -320,7 +322,8 @@ bool journal_has_room(const struct journal *j, uint32_t body_len, uint32_t paylo
 	return journal_used(j) + total + headroom <= j->cfg.size_bytes;
 }
 
-int journal_append(struct journal *j, enum record_type type, uint32_t body_len, const struct slice *payload, uint64_t *ret_lsn)
+int journal_append(struct journal *j, enum record_type type, uint32_t body_len, const struct slice *payload,
+		   uint64_t *ret_lsn)
 {
 	if (j->failed)
 		return -EIO;
@@ -354,12 +357,30 @@ int journal_append(struct journal *j, enum record_type type, uint32_t body_len, 
 
 /* ---- positions, waiting ---- */
 
-uint64_t journal_end(const struct journal *j) { return j->end; }
-uint64_t journal_trim_pos(const struct journal *j) { return j->trim; }
-uint64_t journal_durable_pos(const struct journal *j) { return j->durable; }
-uint64_t journal_size(const struct journal *j) { return j->cfg.size_bytes; }
-uint64_t journal_used(const struct journal *j) { return j->end - j->trim; }
-uint64_t journal_syncs(const struct journal *j) { return j->syncs; }
+uint64_t journal_end(const struct journal *j)
+{
+	return j->end;
+}
+uint64_t journal_trim_pos(const struct journal *j)
+{
+	return j->trim;
+}
+uint64_t journal_durable_pos(const struct journal *j)
+{
+	return j->durable;
+}
+uint64_t journal_size(const struct journal *j)
+{
+	return j->cfg.size_bytes;
+}
+uint64_t journal_used(const struct journal *j)
+{
+	return j->end - j->trim;
+}
+uint64_t journal_syncs(const struct journal *j)
+{
+	return j->syncs;
+}
 
 void journal_set_trim(struct journal *j, uint64_t lsn)
 {

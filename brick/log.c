@@ -1,8 +1,9 @@
-/* log.c - one function per journal record kind: encode, append. Callers have changed or are about to change RAM to match. */
+/* log.c - one function per journal record kind: encode, append. Callers have changed or are about to change RAM to
+ * match. */
 #include "brick/brick_priv.h"
 
-static int log_append(struct brick *b, enum record_type type, const struct wcur *c, const struct slice *payload, uint64_t *ret_lsn,
-		      uint64_t *ret_end)
+static int log_append(struct brick *b, enum record_type type, const struct wcur *c, const struct slice *payload,
+		      uint64_t *ret_lsn, uint64_t *ret_end)
 {
 	assert(!c->bad && c->left == 0);
 	uint64_t lsn;
@@ -38,8 +39,8 @@ int log_promise(struct brick *b, const struct gfid *domain, uint64_t epoch, cons
 	return log_append(b, REC_PROMISE, &c, NULL, NULL, ret_end);
 }
 
-int log_view(struct brick *b, const struct gfid *domain, const struct rec_view_head *v, const struct bp_missed *m, uint32_t n,
-	     uint64_t *ret_end)
+int log_view(struct brick *b, const struct gfid *domain, const struct rec_view_head *v, const struct bp_missed *m,
+	     uint32_t n, uint64_t *ret_end)
 {
 	struct wcur c;
 	int rc = log_begin(b, RECORD_VIEW_BODY(v->nboot, n), &c);
@@ -103,7 +104,8 @@ int log_drop(struct brick *b, const struct gfid *domain, uint64_t *ret_end)
 	return log_append(b, REC_DROP, &c, NULL, NULL, ret_end);
 }
 
-int log_heal(struct brick *b, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows, uint64_t *ret_end)
+int log_heal(struct brick *b, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows,
+	     uint64_t *ret_end)
 {
 	struct wcur c;
 	int rc = log_begin(b, 28, &c);
@@ -138,9 +140,19 @@ int log_decision(struct brick *b, const struct gfid *domain, enum record_type wh
 
 int log_prep(struct brick *b, const struct tx *t, uint64_t view_ver, uint32_t missed, uint64_t *ret_lsn)
 {
-	struct rec_prep p = {.domain = t->d->gfid, .tx = t->id, .view_ver = view_ver, .shard = t->shard, .kind = t->kind,
-			     .tx_kind = t->tx_kind, .row = t->row, .nrows = t->nrows, .coef = t->coef, .lba = t->lba,
-			     .nblocks = t->nblocks, .participants = t->participants, .missed = missed,
+	struct rec_prep p = {.domain = t->d->gfid,
+			     .tx = t->id,
+			     .view_ver = view_ver,
+			     .shard = t->shard,
+			     .kind = t->kind,
+			     .tx_kind = t->tx_kind,
+			     .row = t->row,
+			     .nrows = t->nrows,
+			     .coef = t->coef,
+			     .lba = t->lba,
+			     .nblocks = t->nblocks,
+			     .participants = t->participants,
+			     .missed = missed,
 			     .ncrc = t->kind == BP_ZERO ? 0 : t->nrows};
 	struct wcur c;
 	int rc = log_begin(b, RECORD_PREP_BODY(p.ncrc), &c);

@@ -337,7 +337,8 @@ static int row_compact(struct overlay *o, struct row_ver *v, struct txid floor)
 	return 0;
 }
 
-int overlay_apply(struct overlay *o, struct oshard *s, uint32_t row, const struct row_change *c, uint64_t seal_lsn, struct txid floor)
+int overlay_apply(struct overlay *o, struct oshard *s, uint32_t row, const struct row_change *c, uint64_t seal_lsn,
+		  struct txid floor)
 {
 	struct row_ver **slot = row_slot_make(o, s, row);
 	if (!slot)

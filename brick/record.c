@@ -1,7 +1,7 @@
 /* record.c - journal record codec. See record.h for the layout.
  *
- * Everything read from disk passes through record_parse: counts and lengths that come out of it have been checked against each
- * other, so later code only asserts. */
+ * Everything read from disk passes through record_parse: counts and lengths that come out of it have been checked
+ * against each other, so later code only asserts. */
 #include "brick/record.h"
 
 #include "core/base/crc32c.h"
@@ -125,7 +125,8 @@ void record_put_drop(struct wcur *c, const struct gfid *domain)
 	put_gfid(c, domain);
 }
 
-void record_put_fold(struct wcur *c, const struct gfid *domain, uint32_t shard, struct txid floor, uint64_t round, uint32_t n)
+void record_put_fold(struct wcur *c, const struct gfid *domain, uint32_t shard, struct txid floor, uint64_t round,
+		     uint32_t n)
 {
 	put_gfid(c, domain);
 	wcur_le32(c, shard);
@@ -297,18 +298,28 @@ static bool parse_body(const uint8_t *body, uint32_t body_len, struct record *r)
 	if (r->type != REC_PREP && r->type != REC_PAD && r->payload_len)
 		return false;
 	switch (r->type) {
-	case REC_PAD: ok = true; break;
-	case REC_PREP: ok = parse_prep(&c, r); break;
+	case REC_PAD:
+		ok = true;
+		break;
+	case REC_PREP:
+		ok = parse_prep(&c, r);
+		break;
 	case REC_COMMIT:
 	case REC_ABORT:
-	case REC_UNDO: ok = parse_list(&c, r, 16); break;
+	case REC_UNDO:
+		ok = parse_list(&c, r, 16);
+		break;
 	case REC_PROMISE:
 		r->promise.epoch = rcur_le64(&c);
 		r->promise.owner = get_gfid(&c);
 		ok = true;
 		break;
-	case REC_VIEW: ok = parse_view(&c, r); break;
-	case REC_MISS: ok = parse_list(&c, r, 16) && missed_sane(*r); break;
+	case REC_VIEW:
+		ok = parse_view(&c, r);
+		break;
+	case REC_MISS:
+		ok = parse_list(&c, r, 16) && missed_sane(*r);
+		break;
 	case REC_CLEAR:
 		r->clear.brick = rcur_le32(&c);
 		ok = r->clear.brick < BP_MAX_BRICKS;
@@ -317,8 +328,12 @@ static bool parse_body(const uint8_t *body, uint32_t body_len, struct record *r)
 		r->discard.floor = get_tx(&c);
 		ok = true;
 		break;
-	case REC_DROP: ok = true; break;
-	case REC_FOLD: ok = parse_fold(&c, r); break;
+	case REC_DROP:
+		ok = true;
+		break;
+	case REC_FOLD:
+		ok = parse_fold(&c, r);
+		break;
 	case REC_DONE:
 		r->done.round = rcur_le64(&c);
 		ok = true;
@@ -329,7 +344,8 @@ static bool parse_body(const uint8_t *body, uint32_t body_len, struct record *r)
 		r->heal.nrows = rcur_le32(&c);
 		ok = rows_sane(r->heal.row, r->heal.nrows);
 		break;
-	case REC_LAST: break;
+	case REC_LAST:
+		break;
 	}
 	return ok && !c.bad && c.left == 0;
 }
@@ -342,7 +358,8 @@ static bool payload_good(const uint8_t *payload, const struct rec_prep *p)
 	return true;
 }
 
-static bool parse_header(const uint8_t *p, uint64_t lsn, const uint32_t *prev, struct record *ret, uint32_t *ret_body_len)
+static bool parse_header(const uint8_t *p, uint64_t lsn, const uint32_t *prev, struct record *ret,
+			 uint32_t *ret_body_len)
 {
 	struct rcur c = rcur_of(p, RECORD_HEADER_BYTES);
 	uint32_t magic = rcur_le32(&c), type = rcur_le32(&c);
@@ -355,11 +372,13 @@ static bool parse_header(const uint8_t *p, uint64_t lsn, const uint32_t *prev, s
 		return false;
 	ret->type = (enum record_type)type;
 	if (ret->type == REC_PAD) /* payload_len: bytes left out up to the end of the ring; at most what did not fit */
-		return *ret_body_len == 0 && ret->payload_len <= RECORD_BYTES_MAX && ret->payload_len % RECORD_ALIGN == 0;
+		return *ret_body_len == 0 && ret->payload_len <= RECORD_BYTES_MAX &&
+		       ret->payload_len % RECORD_ALIGN == 0;
 	return *ret_body_len <= RECORD_BODY_MAX && ret->payload_len <= RECORD_PAYLOAD_MAX;
 }
 
-int record_parse(const uint8_t *p, size_t avail, uint64_t lsn, const uint32_t *prev, struct record *ret, size_t *ret_need)
+int record_parse(const uint8_t *p, size_t avail, uint64_t lsn, const uint32_t *prev, struct record *ret,
+		 size_t *ret_need)
 {
 	if (avail < RECORD_HEADER_BYTES) {
 		*ret_need = RECORD_HEADER_BYTES;

@@ -4,40 +4,41 @@
  *   | magic | type | flag | body len | payload len | lsn  | prev | crc  | salt | zeros   | body .. | payload .. |
  *                                                                                        padded to 64 each
  *
- * Little-endian. lsn is the record's byte position since the journal was made (position in the file: lsn modulo its size); prev is
- * the crc of the record before it; salt is random per brick start; crc is CRC32C of header (crc = 0) and body. Payload blocks are
- * covered by the per-row checksums in the body. A scan takes records as long as all of this holds, so what it accepts is
- * always a prefix of what was appended: a record that survived behind a lost one has the wrong prev. */
+ * Little-endian. lsn is the record's byte position since the journal was made (position in the file: lsn modulo its
+ * size); prev is the crc of the record before it; salt is random per brick start; crc is CRC32C of header (crc = 0) and
+ * body. Payload blocks are covered by the per-row checksums in the body. A scan takes records as long as all of this
+ * holds, so what it accepts is always a prefix of what was appended: a record that survived behind a lost one has the
+ * wrong prev. */
 #ifndef MYFS_BRICK_RECORD_H
 #define MYFS_BRICK_RECORD_H
 
-#include <brick.h> /* generated from core/rpc/brick.x; <> so that brick/brick.h is not meant */
 #include "core/base/bytes.h"
 #include "core/base/gfid.h"
+#include <brick.h> /* generated from core/rpc/brick.x; <> so that brick/brick.h is not meant */
 
-#define RECORD_MAGIC UINT32_C(0x314A594D) /* "MYJ1" */
+#define RECORD_MAGIC        UINT32_C(0x314A594D) /* "MYJ1" */
 #define RECORD_HEADER_BYTES 64u
-#define RECORD_ALIGN 64u
-#define RECORD_BODY_MAX (1024u * 1024u + 4096u) /* a view with BP_MAX_MISSED regions */
-#define RECORD_PAYLOAD_MAX ((uint32_t)BP_MAX_ROWS_PAYLOAD * MYFS_BLOCK)
-#define RECORD_BYTES_MAX (RECORD_HEADER_BYTES + RECORD_BODY_MAX + RECORD_PAYLOAD_MAX)
-#define RECORD_MAX_ROWS (1u << 20) /* rows of one shard, far above any geometry */
+#define RECORD_ALIGN        64u
+#define RECORD_BODY_MAX     (1024u * 1024u + 4096u) /* a view with BP_MAX_MISSED regions */
+#define RECORD_PAYLOAD_MAX  ((uint32_t)BP_MAX_ROWS_PAYLOAD * MYFS_BLOCK)
+#define RECORD_BYTES_MAX    (RECORD_HEADER_BYTES + RECORD_BODY_MAX + RECORD_PAYLOAD_MAX)
+#define RECORD_MAX_ROWS     (1u << 20) /* rows of one shard, far above any geometry */
 
 enum record_type {
-	REC_PAD = 1,  /* the rest of the ring up to its end is unused */
-	REC_PREP,     /* a prepared transaction, its rows and payload; implies the missed regions of its mask */
-	REC_COMMIT,   /* list of tx: visible from here on, in this order */
-	REC_ABORT,    /* list of tx: without effect; by their owner */
+	REC_PAD = 1, /* the rest of the ring up to its end is unused */
+	REC_PREP,    /* a prepared transaction, its rows and payload; implies the missed regions of its mask */
+	REC_COMMIT,  /* list of tx: visible from here on, in this order */
+	REC_ABORT,   /* list of tx: without effect; by their owner */
 	REC_PROMISE,
-	REC_VIEW,     /* view and missed regions; state READY drops undecided tx of older epochs */
+	REC_VIEW, /* view and missed regions; state READY drops undecided tx of older epochs */
 	REC_MISS,
 	REC_CLEAR,
-	REC_DISCARD,  /* rejoin: every tx of the domain is forgotten */
-	REC_DROP,     /* the domain is gone */
-	REC_FOLD,     /* these rows are about to be written to the base */
-	REC_DONE,     /* every row of this round's FOLDs is durable in the base */
-	REC_HEAL,     /* rows were rebuilt from peers: COMMITs before this do not apply to them */
-	REC_UNDO,     /* list of tx: without effect, by a takeover, even if a COMMIT came before (rollback) */
+	REC_DISCARD, /* rejoin: every tx of the domain is forgotten */
+	REC_DROP,    /* the domain is gone */
+	REC_FOLD,    /* these rows are about to be written to the base */
+	REC_DONE,    /* every row of this round's FOLDs is durable in the base */
+	REC_HEAL,    /* rows were rebuilt from peers: COMMITs before this do not apply to them */
+	REC_UNDO,    /* list of tx: without effect, by a takeover, even if a COMMIT came before (rollback) */
 	REC_LAST
 };
 
@@ -62,14 +63,15 @@ struct rec_prep {
 struct rec_view_head {
 	uint64_t epoch, ver;
 	uint32_t state, insync, layout_gen, nboot;
-	struct txid floor; /* the domain's when it was stored: a later owner must not take what was trimmed or healed past for lacking */
+	struct txid floor; /* the domain's when it was stored: a later owner must not take what was trimmed or healed
+			      past for lacking */
 	struct gfid boot[BP_MAX_BRICKS];
 };
 struct rec_missed {
 	uint32_t shard, brick;
 	uint64_t regions;
 };
-#define FOLD_REL 1u  /* redoing the row needs its old base: compare crc_old and crc_new after a crash */
+#define FOLD_REL  1u /* redoing the row needs its old base: compare crc_old and crc_new after a crash */
 #define FOLD_ZERO 2u
 struct rec_fold_row {
 	uint32_t row, flags;
@@ -83,19 +85,34 @@ struct record {
 	uint64_t lsn;
 	uint32_t total, payload_off, payload_len;
 	uint32_t crc;
-	const uint8_t *raw;   /* the whole record as it was read */
-	bool carried;         /* found in the carry file (carry.c), at byte carry_off, not in the ring */
+	const uint8_t *raw; /* the whole record as it was read */
+	bool carried;       /* found in the carry file (carry.c), at byte carry_off, not in the ring */
 	uint64_t carry_off;
 	struct gfid domain;
 	union {
 		struct rec_prep prep;
-		struct { uint64_t epoch; struct gfid owner; } promise;
+		struct {
+			uint64_t epoch;
+			struct gfid owner;
+		} promise;
 		struct rec_view_head view;
-		struct { uint32_t brick; } clear;
-		struct { struct txid floor; } discard;
-		struct { uint32_t shard; struct txid floor; uint64_t round; } fold;
-		struct { uint64_t round; } done;
-		struct { uint32_t shard, row, nrows; } heal;
+		struct {
+			uint32_t brick;
+		} clear;
+		struct {
+			struct txid floor;
+		} discard;
+		struct {
+			uint32_t shard;
+			struct txid floor;
+			uint64_t round;
+		} fold;
+		struct {
+			uint64_t round;
+		} done;
+		struct {
+			uint32_t shard, row, nrows;
+		} heal;
 	};
 	struct rcur items; /* COMMIT, ABORT: txid; VIEW, MISS: rec_missed; FOLD: rec_fold_row */
 	uint32_t n_items;
@@ -108,8 +125,8 @@ static inline uint32_t record_total(uint32_t body_len, uint32_t payload_len)
 	       (uint32_t)round_up_u64(payload_len, RECORD_ALIGN);
 }
 
-/* Writes the header in front of body[0, body_len), which must already lie at head + RECORD_HEADER_BYTES and be padded with zeros to
- * RECORD_ALIGN. Returns the record's crc, the next one's prev. */
+/* Writes the header in front of body[0, body_len), which must already lie at head + RECORD_HEADER_BYTES and be padded
+ * with zeros to RECORD_ALIGN. Returns the record's crc, the next one's prev. */
 uint32_t record_seal(uint8_t *head, enum record_type type, uint32_t body_len, uint32_t payload_len, uint64_t lsn,
 		     uint32_t prev, uint64_t salt);
 
@@ -123,19 +140,21 @@ void record_put_missed(struct wcur *c, const struct rec_missed *m);
 void record_put_clear(struct wcur *c, const struct gfid *domain, uint32_t brick);
 void record_put_discard(struct wcur *c, const struct gfid *domain, struct txid floor);
 void record_put_drop(struct wcur *c, const struct gfid *domain);
-void record_put_fold(struct wcur *c, const struct gfid *domain, uint32_t shard, struct txid floor, uint64_t round, uint32_t n);
+void record_put_fold(struct wcur *c, const struct gfid *domain, uint32_t shard, struct txid floor, uint64_t round,
+		     uint32_t n);
 void record_put_fold_row(struct wcur *c, const struct rec_fold_row *r);
 void record_put_done(struct wcur *c, uint64_t round);
 void record_put_heal(struct wcur *c, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows);
-#define RECORD_PREP_BODY(ncrc) (88u + 4u * (ncrc))
-#define RECORD_LIST_BODY(n) (20u + 16u * (n))
+#define RECORD_PREP_BODY(ncrc)     (88u + 4u * (ncrc))
+#define RECORD_LIST_BODY(n)        (20u + 16u * (n))
 #define RECORD_VIEW_BODY(nboot, n) (68u + 16u * (nboot) + 16u * (n))
-#define RECORD_FOLD_BODY(n) (52u + 24u * (n))
+#define RECORD_FOLD_BODY(n)        (52u + 24u * (n))
 
-/* Looks at p[0, avail), which should hold the record of position lsn. prev: the crc of the record before, NULL when unknown (start of
- * a scan). 0: *ret is it, its pointers lead into p. -EAGAIN: *ret_need bytes must be there first. -EBADMSG: no record of
- * ours, the log ends before it. Payload checksums are verified too. */
-int record_parse(const uint8_t *p, size_t avail, uint64_t lsn, const uint32_t *prev, struct record *ret, size_t *ret_need);
+/* Looks at p[0, avail), which should hold the record of position lsn. prev: the crc of the record before, NULL when
+ * unknown (start of a scan). 0: *ret is it, its pointers lead into p. -EAGAIN: *ret_need bytes must be there first.
+ * -EBADMSG: no record of ours, the log ends before it. Payload checksums are verified too. */
+int record_parse(const uint8_t *p, size_t avail, uint64_t lsn, const uint32_t *prev, struct record *ret,
+		 size_t *ret_need);
 
 /* The next item of a list record; the caller takes exactly n_items. */
 struct txid record_next_tx(struct record *r);

@@ -1,8 +1,9 @@
 /* recover.c - from state file and journal back to what the brick knew: at start, and for one domain after a rollback.
  *
- * Pass 1 walks the records: state changes not yet in the snapshot, transactions and their decisions, and what checkpoints wrote. Pass 2
- * settles checkpoints that were cut off, puts committed rows that are not in the base into the overlay, in commit order, and
- * loads the payload of undecided ones. Decisions are complete before anything is applied, so an ABORT that took back a COMMIT is honoured. */
+ * Pass 1 walks the records: state changes not yet in the snapshot, transactions and their decisions, and what
+ * checkpoints wrote. Pass 2 settles checkpoints that were cut off, puts committed rows that are not in the base into
+ * the overlay, in commit order, and loads the payload of undecided ones. Decisions are complete before anything is
+ * applied, so an ABORT that took back a COMMIT is honoured. */
 #include <fcntl.h>
 #include <stdlib.h>
 
@@ -18,8 +19,8 @@ struct pending_fold { /* a row some round announced and, as far as we know, did 
 
 struct replay {
 	struct brick *b;
-	const struct domain *only;   /* NULL: everything */
-	uint64_t state_lsn;          /* state changes before it are known already */
+	const struct domain *only; /* NULL: everything */
+	uint64_t state_lsn;        /* state changes before it are known already */
 	uint64_t commits;
 	struct pending_fold *fold;
 	size_t n_fold, cap_fold;
@@ -155,8 +156,8 @@ static int on_fold(struct replay *p, struct domain *d, struct record *r)
 		p->cap_fold = cap;
 	}
 	for (uint32_t i = 0; i < r->n_items; i++)
-		p->fold[p->n_fold++] = (struct pending_fold){.d = d, .shard = r->fold.shard, .round = r->fold.round,
-							     .f = record_next_fold_row(r)};
+		p->fold[p->n_fold++] = (struct pending_fold){
+		    .d = d, .shard = r->fold.shard, .round = r->fold.round, .f = record_next_fold_row(r)};
 	return 0;
 }
 
@@ -197,12 +198,17 @@ static int on_view(struct replay *p, struct domain *d, struct record *r)
 static int on_domain_record(struct replay *p, struct domain *d, struct record *r)
 {
 	switch (r->type) {
-	case REC_PREP: return on_prep(p, d, r);
+	case REC_PREP:
+		return on_prep(p, d, r);
 	case REC_COMMIT:
 	case REC_ABORT:
-	case REC_UNDO: on_decision(p, d, r); return 0;
-	case REC_VIEW: return on_view(p, d, r);
-	case REC_MISS: return on_missed(p, d, r);
+	case REC_UNDO:
+		on_decision(p, d, r);
+		return 0;
+	case REC_VIEW:
+		return on_view(p, d, r);
+	case REC_MISS:
+		return on_missed(p, d, r);
 	case REC_CLEAR:
 		if (r->lsn >= p->state_lsn)
 			missed_clear_brick(&d->missed, r->clear.brick);
@@ -216,12 +222,15 @@ static int on_domain_record(struct replay *p, struct domain *d, struct record *r
 		fold_drop_domain(p, d);
 		domain_drop(p->b, d);
 		return 0;
-	case REC_FOLD: return on_fold(p, d, r);
-	case REC_HEAL: return base_set(p->b, d, r->heal.shard, r->heal.row, r->heal.nrows, r->lsn);
+	case REC_FOLD:
+		return on_fold(p, d, r);
+	case REC_HEAL:
+		return base_set(p->b, d, r->heal.shard, r->heal.row, r->heal.nrows, r->lsn);
 	case REC_PAD:
 	case REC_PROMISE:
 	case REC_DONE:
-	case REC_LAST: break;
+	case REC_LAST:
+		break;
 	}
 	return 0;
 }
@@ -266,7 +275,8 @@ static int fold_restore(struct frag *f, uint32_t row, uint8_t *block, uint32_t c
 	return frag_write(f, row, 1, &v, 1, &crc);
 }
 
-/* All unfinished rounds' words about one row, oldest first. The first that depends on the base says what was there before. */
+/* All unfinished rounds' words about one row, oldest first. The first that depends on the base says what was there
+ * before. */
 static int fold_settle(struct replay *p, const struct pending_fold *v, size_t n, struct frag *f, uint8_t *block) YIELDS
 {
 	struct brick *b = p->b;
@@ -468,7 +478,10 @@ static int check_unused(struct file *f, struct err *e) YIELDS
 	free(p);
 	if (n < 0)
 		return err_set(e, (int)n, "journal: %s", err_name((int)n));
-	return unused ? 0 : err_set(e, -EUCLEAN, "the state file is gone but the journal was used: promises are lost, the brick must be rebuilt");
+	return unused ? 0
+		      : err_set(e, -EUCLEAN,
+				"the state file is gone but the journal was used: promises are lost, the brick must be "
+				"rebuilt");
 }
 
 static int open_file(struct brick *b, struct file **ret, struct err *e) YIELDS
@@ -502,8 +515,12 @@ static int open_journal(struct brick *b, const struct state_head *h, bool fresh,
 	if (rc < 0)
 		return rc;
 	rc = fresh ? check_unused(f, e) : 0;
-	struct journal_config cfg = {.loop = b->opt.loop, .file = f, .size_bytes = b->id.journal_bytes, .trim = h->trim,
-				     .on_error = journal_broke, .arg = b};
+	struct journal_config cfg = {.loop = b->opt.loop,
+				     .file = f,
+				     .size_bytes = b->id.journal_bytes,
+				     .trim = h->trim,
+				     .on_error = journal_broke,
+				     .arg = b};
 	loop_random(&cfg.salt, sizeof(cfg.salt));
 	if (rc == 0)
 		rc = journal_open(&cfg, on_record, p, &b->journal, e);
@@ -512,8 +529,10 @@ static int open_journal(struct brick *b, const struct state_head *h, bool fresh,
 		return rc;
 	}
 	if (journal_end(b->journal) < h->state_lsn)
-		return err_set(e, -EUCLEAN, "the journal ends at %llu, before %llu that was on stable storage: the brick must be rebuilt",
-			       (unsigned long long)journal_end(b->journal), (unsigned long long)h->state_lsn);
+		return err_set(
+		    e, -EUCLEAN,
+		    "the journal ends at %llu, before %llu that was on stable storage: the brick must be rebuilt",
+		    (unsigned long long)journal_end(b->journal), (unsigned long long)h->state_lsn);
 	return 0;
 }
 

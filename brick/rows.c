@@ -1,8 +1,8 @@
 /* rows.c - present values of rows: base blocks with the overlay on top; and the requests that only look, or heal.
  *
- * Reading the base may suspend, and a checkpoint may meanwhile move a version from the overlay into the base. Versions leave the overlay
- * only together with a step of domain->base_seq, so a reader that saw it change starts over; the overlay is looked at after the base was
- * read, and nothing suspends from there to the finished value. */
+ * Reading the base may suspend, and a checkpoint may meanwhile move a version from the overlay into the base. Versions
+ * leave the overlay only together with a step of domain->base_seq, so a reader that saw it change starts over; the
+ * overlay is looked at after the base was read, and nothing suspends from there to the finished value. */
 #include "brick/brick_priv.h"
 #include "core/base/crc32c.h"
 
@@ -36,13 +36,15 @@ static bool row_needs_base(const struct brick *b, const struct oshard *s, uint32
 }
 
 /* Rows one by one, when a larger read failed: only the unreadable ones are lost. */
-static int base_read_singly(struct brick *b, struct frag *f, uint32_t row, uint32_t nrows, uint8_t *dst, uint32_t *crc) YIELDS
+static int base_read_singly(struct brick *b, struct frag *f, uint32_t row, uint32_t nrows, uint8_t *dst,
+			    uint32_t *crc) YIELDS
 {
 	for (uint32_t i = 0; i < nrows; i++) {
 		int rc = frag_read(f, row + i, 1, dst + (size_t)i * MYFS_BLOCK, crc + i);
 		if (rc == -EIO) {
 			memset(dst + (size_t)i * MYFS_BLOCK, 0, MYFS_BLOCK);
-			crc[i] = ~CRC32C_ZERO_BLOCK; /* matches nothing: rebuilt from peers, rewriting cures the sector */
+			crc[i] =
+			    ~CRC32C_ZERO_BLOCK; /* matches nothing: rebuilt from peers, rewriting cures the sector */
 			row_is_rotten(b, f, row + i);
 		} else if (rc < 0) {
 			return rc;
@@ -68,7 +70,8 @@ static int base_read(struct brick *b, struct frag *f, uint32_t row, uint32_t nro
 	return rc;
 }
 
-/* Base bytes of every row that needs them, runs at a time. *ret_zero: there was nothing but zeros, and no version either. */
+/* Base bytes of every row that needs them, runs at a time. *ret_zero: there was nothing but zeros, and no version
+ * either. */
 static int base_gather(struct brick *b, struct domain *d, struct frag *f, uint32_t shard, uint32_t row, uint32_t nrows,
 		       uint8_t *dst, uint32_t *crc, bool *ret_zero) YIELDS
 {
@@ -101,7 +104,8 @@ static int base_gather(struct brick *b, struct domain *d, struct frag *f, uint32
 /* ---- values ---- */
 
 /* One row: dst and *crc hold the base on entry, the present value on return. Never suspends. */
-static int row_finish(struct brick *b, struct frag *f, const struct row_ver *top, uint32_t row, uint8_t *dst, uint32_t *crc, bool verify)
+static int row_finish(struct brick *b, struct frag *f, const struct row_ver *top, uint32_t row, uint8_t *dst,
+		      uint32_t *crc, bool verify)
 {
 	bool based = overlay_needs_base(top);
 	bool check = based && (top || verify); /* a reader that gets the plain base verifies it itself */
@@ -118,8 +122,8 @@ static int row_finish(struct brick *b, struct frag *f, const struct row_ver *top
 }
 
 /* One attempt; -EAGAIN when versions moved to the base meanwhile. */
-static int rows_try(struct brick *b, struct domain *d, struct frag *f, uint32_t shard, uint32_t row, uint32_t nrows, uint8_t *dst,
-		    uint32_t *crc, bool verify, bool *ret_zero) YIELDS
+static int rows_try(struct brick *b, struct domain *d, struct frag *f, uint32_t shard, uint32_t row, uint32_t nrows,
+		    uint8_t *dst, uint32_t *crc, bool verify, bool *ret_zero) YIELDS
 {
 	uint64_t seq = d->base_seq;
 	bool zero;
@@ -133,12 +137,13 @@ static int rows_try(struct brick *b, struct domain *d, struct frag *f, uint32_t 
 		return 0;
 	struct oshard *s = oshard_find(&d->shards, shard, false);
 	for (uint32_t i = 0; i < nrows && rc == 0; i++)
-		rc = row_finish(b, f, overlay_top(&b->overlay, s, row + i), row + i, dst + (size_t)i * MYFS_BLOCK, crc + i, verify);
+		rc = row_finish(b, f, overlay_top(&b->overlay, s, row + i), row + i, dst + (size_t)i * MYFS_BLOCK,
+				crc + i, verify);
 	return rc;
 }
 
-int rows_read(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint8_t *dst, uint32_t *crc,
-	      bool verify, bool *ret_zero) YIELDS
+int rows_read(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint8_t *dst,
+	      uint32_t *crc, bool verify, bool *ret_zero) YIELDS
 {
 	for (;;) {
 		struct frag *f = NULL;
@@ -206,8 +211,8 @@ static int rows_readable(struct session *s, const char domain[16], struct domain
 	return 0;
 }
 
-int rows_request_read(struct brick *b, struct session *s, const struct bp_read_args *a, struct bp_read_res *ret, uint32_t *crc,
-		      struct slice *ret_payload) YIELDS
+int rows_request_read(struct brick *b, struct session *s, const struct bp_read_args *a, struct bp_read_res *ret,
+		      uint32_t *crc, struct slice *ret_payload) YIELDS
 {
 	struct domain *d;
 	int rc = rows_readable(s, a->domain, &d);
@@ -254,7 +259,8 @@ static bool row_holds_data(const struct brick *b, struct frag *f, const struct o
 	return !hole;
 }
 
-int rows_request_extents(struct brick *b, struct session *s, const struct bp_extents_args *a, struct slice *ret_bits) YIELDS
+int rows_request_extents(struct brick *b, struct session *s, const struct bp_extents_args *a,
+			 struct slice *ret_bits) YIELDS
 {
 	struct domain *d;
 	int rc = rows_readable(s, a->domain, &d);
@@ -283,7 +289,8 @@ int rows_request_extents(struct brick *b, struct session *s, const struct bp_ext
 	return rc;
 }
 
-int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards_res *ret, struct slice *ret_bits) YIELDS
+int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards_res *ret,
+			struct slice *ret_bits) YIELDS
 {
 	struct gfid g;
 	memcpy(g.b, domain, sizeof(g.b));
@@ -319,7 +326,8 @@ int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards
 
 /* ---- HEALW ---- */
 
-static int heal_validate(struct session *s, const struct bp_healw_args *a, const struct slice *payload, struct domain **ret)
+static int heal_validate(struct session *s, const struct bp_healw_args *a, const struct slice *payload,
+			 struct domain **ret)
 {
 	struct domain *d;
 	struct brick *b = s->b;
@@ -359,7 +367,8 @@ static int heal_supersede(struct brick *b, struct domain *d, const struct bp_hea
 }
 
 /* Blocks of zeros inside a payload stay holes. */
-static int heal_write(struct brick *b, struct frag *f, const struct bp_healw_args *a, const struct slice *payload) YIELDS
+static int heal_write(struct brick *b, struct frag *f, const struct bp_healw_args *a,
+		      const struct slice *payload) YIELDS
 {
 	rows_rewritten(b, f, a->row, a->nrows);
 	for (uint32_t i = 0; i < a->nrows;) {
@@ -369,7 +378,8 @@ static int heal_write(struct brick *b, struct frag *f, const struct bp_healw_arg
 		while (i + run < a->nrows && mem_is_zero(p + (size_t)run * MYFS_BLOCK, MYFS_BLOCK) == zero)
 			run++;
 		struct iovec v = {.iov_base = (void *)(uintptr_t)p, .iov_len = (size_t)run * MYFS_BLOCK};
-		int rc = zero ? frag_punch(f, a->row + i, run) : frag_write(f, a->row + i, run, &v, 1, a->crc.crc_val + i);
+		int rc =
+		    zero ? frag_punch(f, a->row + i, run) : frag_write(f, a->row + i, run, &v, 1, a->crc.crc_val + i);
 		if (rc < 0)
 			return rc;
 		i += run;
@@ -377,7 +387,8 @@ static int heal_write(struct brick *b, struct frag *f, const struct bp_healw_arg
 	return 0;
 }
 
-static int heal_base(struct brick *b, struct domain *d, const struct bp_healw_args *a, const struct slice *payload) YIELDS
+static int heal_base(struct brick *b, struct domain *d, const struct bp_healw_args *a,
+		     const struct slice *payload) YIELDS
 {
 	struct frag *f = NULL;
 	int rc = frag_get(b->tree, &d->gfid, a->shard, !a->zero, &f);
@@ -392,7 +403,8 @@ static int heal_base(struct brick *b, struct domain *d, const struct bp_healw_ar
 	return rc;
 }
 
-int rows_request_heal(struct brick *b, struct session *s, const struct bp_healw_args *a, const struct slice *payload) YIELDS
+int rows_request_heal(struct brick *b, struct session *s, const struct bp_healw_args *a,
+		      const struct slice *payload) YIELDS
 {
 	struct domain *d, *again;
 	int rc = heal_validate(s, a, payload, &d);

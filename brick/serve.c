@@ -1,8 +1,9 @@
-/* serve.c - frames in, engine calls, replies out: the host of several bricks behind one rpc_server, and the dispatch of requests.
+/* serve.c - frames in, engine calls, replies out: the host of several bricks behind one rpc_server, and the dispatch of
+ * requests.
  *
- * A connection belongs to nobody until HELLO names a brick and a gateway; from then on it is one session of that brick. Bodies are decoded
- * once, here; the engine's request functions check every field before they use it. Requests on the data path decode into arrays on the
- * stack or in the brick, without allocation. */
+ * A connection belongs to nobody until HELLO names a brick and a gateway; from then on it is one session of that brick.
+ * Bodies are decoded once, here; the engine's request functions check every field before they use it. Requests on the
+ * data path decode into arrays on the stack or in the brick, without allocation. */
 #include <stdlib.h>
 
 #include "brick/brick_priv.h"
@@ -105,7 +106,8 @@ static void put_epoch(struct session *s, struct rpc_request *req, const char dom
 
 /* ---- HELLO ---- */
 
-static int hello_accept(struct brick_host *h, struct rpc_request *req, const struct bp_hello_args *a, struct bp_hello_res *res)
+static int hello_accept(struct brick_host *h, struct rpc_request *req, const struct bp_hello_args *a,
+			struct bp_hello_res *res)
 {
 	struct gfid gateway;
 	if (a->proto_min > BP_VERSION || a->proto_max < BP_VERSION)
@@ -412,29 +414,75 @@ static bool is_oneway(uint32_t type)
 static void dispatch(struct session *s, struct rpc_request *req) YIELDS
 {
 	switch ((enum bp_type)req->type) {
-	case BP_HELLO: fail(req, -EALREADY); break;
-	case BP_FENCE: serve_fence(s, req); break;
-	case BP_VIEW: serve_view(s, req); break;
-	case BP_PREP: serve_prep(s, req); break;
-	case BP_COMMIT: serve_decide(s, req, true); break;
-	case BP_ABORT: serve_decide(s, req, false); break;
-	case BP_READ: serve_read(s, req); break;
-	case BP_SYNC: serve_sync(s, req); break;
-	case BP_STABLE: serve_stable(s, req); break;
-	case BP_RESOLVE: serve_resolve(s, req); break;
-	case BP_REJOIN: serve_rejoin(s, req); break;
-	case BP_HEALW: serve_healw(s, req); break;
-	case BP_MISSQ: serve_missq(s, req); break;
-	case BP_CLEAR: serve_clear(s, req); break;
-	case BP_PING: serve_ping(s, req); break;
-	case BP_SHARDS: serve_shards(s, req); break;
-	case BP_EXTENTS: serve_extents(s, req); break;
-	case BP_USAGE: serve_usage(s, req); break;
-	case BP_NSOP: serve_nsop(s, req); break;
-	case BP_NSREAD: serve_nsread(s, req); break;
-	case BP_STAT: serve_stat(s, req); break;
-	case BP_RELEASE: serve_release(s, req); break;
-	default: fail(req, -MYFS_E_PROTO); break;
+	case BP_HELLO:
+		fail(req, -EALREADY);
+		break;
+	case BP_FENCE:
+		serve_fence(s, req);
+		break;
+	case BP_VIEW:
+		serve_view(s, req);
+		break;
+	case BP_PREP:
+		serve_prep(s, req);
+		break;
+	case BP_COMMIT:
+		serve_decide(s, req, true);
+		break;
+	case BP_ABORT:
+		serve_decide(s, req, false);
+		break;
+	case BP_READ:
+		serve_read(s, req);
+		break;
+	case BP_SYNC:
+		serve_sync(s, req);
+		break;
+	case BP_STABLE:
+		serve_stable(s, req);
+		break;
+	case BP_RESOLVE:
+		serve_resolve(s, req);
+		break;
+	case BP_REJOIN:
+		serve_rejoin(s, req);
+		break;
+	case BP_HEALW:
+		serve_healw(s, req);
+		break;
+	case BP_MISSQ:
+		serve_missq(s, req);
+		break;
+	case BP_CLEAR:
+		serve_clear(s, req);
+		break;
+	case BP_PING:
+		serve_ping(s, req);
+		break;
+	case BP_SHARDS:
+		serve_shards(s, req);
+		break;
+	case BP_EXTENTS:
+		serve_extents(s, req);
+		break;
+	case BP_USAGE:
+		serve_usage(s, req);
+		break;
+	case BP_NSOP:
+		serve_nsop(s, req);
+		break;
+	case BP_NSREAD:
+		serve_nsread(s, req);
+		break;
+	case BP_STAT:
+		serve_stat(s, req);
+		break;
+	case BP_RELEASE:
+		serve_release(s, req);
+		break;
+	default:
+		fail(req, -MYFS_E_PROTO);
+		break;
 	}
 }
 

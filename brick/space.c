@@ -1,13 +1,14 @@
 /* space.c - disk and journal room, asked before a PREP is acknowledged so that nothing fails for space after it (I12).
  *
  *   file system free - promised (overlay + prepared payload) - reserve >= payload     else ENOSPC
- *   journal free >= 1/8 after the record                                             else wait for a checkpoint, in order
+ *   journal free >= 1/8 after the record                                             else wait for a checkpoint, in
+ * order
  *
  * The journal's last eighth is for decisions, views and checkpoints: those never wait. */
 #include "brick/brick_priv.h"
 
 #define SPACE_FRESH_NS NS_PER_S
-#define RESERVE_MIN MIB(32)
+#define RESERVE_MIN    MIB(32)
 
 void space_refresh(struct brick *b) YIELDS
 {

@@ -2,21 +2,21 @@
  *
  *   magic | format | length | crc32c of the rest | head | domains...          little-endian, layout in FORMAT.md
  *
- * It is replaced as a whole (write, fdatasync, rename, sync the directory) when the journal is trimmed and at start and stop. The journal
- * is synced up to state_lsn first: were it to lose records the snapshot already contains, new records would get positions below
- * state_lsn and be taken for old ones. */
+ * It is replaced as a whole (write, fdatasync, rename, sync the directory) when the journal is trimmed and at start and
+ * stop. The journal is synced up to state_lsn first: were it to lose records the snapshot already contains, new records
+ * would get positions below state_lsn and be taken for old ones. */
 #include <fcntl.h>
 #include <stdlib.h>
 
 #include "brick/brick_priv.h"
 #include "core/base/crc32c.h"
 
-#define STATE_MAGIC UINT32_C(0x3153594D) /* "MYS1" */
+#define STATE_MAGIC  UINT32_C(0x3153594D) /* "MYS1" */
 #define STATE_FORMAT 1u
-#define STATE_PRE 16u
-#define STATE_HEAD 96u
+#define STATE_PRE    16u
+#define STATE_HEAD   96u
 #define STATE_DOMAIN 100u /* without boots and missed */
-#define STATE_MAX (256u * 1024u * 1024u)
+#define STATE_MAX    (256u * 1024u * 1024u)
 
 /* ---- out ---- */
 
@@ -110,9 +110,15 @@ int state_save(struct brick *b, uint64_t trim, bool clean, const struct carry *c
 {
 	fmutex_lock(&b->state_lock);
 	uint64_t end = journal_end(b->journal);
-	struct state_head h = {.boot = b->opt.boot, .incarnation = b->incarnation, .trim = trim, .state_lsn = end, .round = b->round,
-			       .clean = clean, .clean_end = clean ? end : 0,
-			       .carry_id = carry->file ? carry->id : 0, .carry_bytes = carry->file ? carry->bytes : 0};
+	struct state_head h = {.boot = b->opt.boot,
+			       .incarnation = b->incarnation,
+			       .trim = trim,
+			       .state_lsn = end,
+			       .round = b->round,
+			       .clean = clean,
+			       .clean_end = clean ? end : 0,
+			       .carry_id = carry->file ? carry->id : 0,
+			       .carry_bytes = carry->file ? carry->bytes : 0};
 	size_t len;
 	uint8_t *p = state_encode(b, &h, &len);
 	int rc = p ? journal_sync(b->journal, end) : -ENOMEM;

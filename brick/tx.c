@@ -129,8 +129,13 @@ int tx_apply(struct brick *b, struct tx *t)
 	struct oshard *s = oshard_find(&d->shards, t->shard, true);
 	if (!s)
 		return -ENOMEM;
-	struct row_change c = {.kind = t->kind == BP_DELTA ? VER_DELTA : t->kind == BP_ABS ? VER_ABS : VER_ZERO,
-			       .coef = (uint8_t)t->coef, .tx = t->id, .prep_lsn = t->prep_lsn, .commit_lsn = t->commit_lsn};
+	struct row_change c = {.kind = t->kind == BP_DELTA ? VER_DELTA
+				       : t->kind == BP_ABS ? VER_ABS
+							   : VER_ZERO,
+			       .coef = (uint8_t)t->coef,
+			       .tx = t->id,
+			       .prep_lsn = t->prep_lsn,
+			       .commit_lsn = t->commit_lsn};
 	int rc = 0;
 	for (uint32_t i = 0; i < t->nrows && rc == 0; i++) {
 		if (row_in_base(b, s, t->row + i, t->commit_lsn))
@@ -211,7 +216,8 @@ static int prep_keep_payload(struct brick *b, struct tx *t, const struct slice *
 
 static bool prep_same(const struct tx *t, const struct bp_prep_args *a)
 {
-	if (t->shard != a->shard || t->kind != a->kind || t->row != a->row || t->nrows != a->nrows || t->coef != a->coef)
+	if (t->shard != a->shard || t->kind != a->kind || t->row != a->row || t->nrows != a->nrows ||
+	    t->coef != a->coef)
 		return false;
 	for (uint32_t i = 0; i < a->crc.crc_len; i++)
 		if (t->crc[i] != a->crc.crc_val[i])
@@ -219,7 +225,8 @@ static bool prep_same(const struct tx *t, const struct bp_prep_args *a)
 	return true;
 }
 
-static int prep_admit(struct brick *b, struct domain *d, const struct bp_prep_args *a, const struct slice *payload, struct tx **ret)
+static int prep_admit(struct brick *b, struct domain *d, const struct bp_prep_args *a, const struct slice *payload,
+		      struct tx **ret)
 {
 	struct txid id = {.epoch = a->tx.epoch, .n = a->tx.n};
 	if (txid_cmp(id, d->floor) < 0)
@@ -349,8 +356,8 @@ static int prep_again(struct brick *b, struct tx *t, const struct bp_prep_args *
 	return prep_wait(b, journal_end(b->journal), a->flags);
 }
 
-static int prep_new(struct brick *b, struct session *s, struct tx *t, const struct bp_prep_args *a, const struct slice *payload,
-		    struct slice *ret_delta) YIELDS
+static int prep_new(struct brick *b, struct session *s, struct tx *t, const struct bp_prep_args *a,
+		    const struct slice *payload, struct slice *ret_delta) YIELDS
 {
 	struct domain *d = t->d, *again;
 	int rc = prep_conditions(b, d, a, payload, ret_delta);
@@ -561,11 +568,13 @@ static int rejoin_regions(struct brick *b, struct domain *d)
 	return rc < 0 ? rc : 0;
 }
 
-/* Own missed regions are remembered here too, so that a second REJOIN after a crash of the gateway reports them again. */
+/* Own missed regions are remembered here too, so that a second REJOIN after a crash of the gateway reports them again.
+ */
 static int rejoin_log(struct brick *b, struct domain *d)
 {
 	for (size_t i = 0; i < d->missed.n; i++) {
-		int rc = d->missed.v[i].brick == b->id.brick_index ? log_missed(b, &d->gfid, &d->missed.v[i], 1, NULL) : 0;
+		int rc =
+		    d->missed.v[i].brick == b->id.brick_index ? log_missed(b, &d->gfid, &d->missed.v[i], 1, NULL) : 0;
 		if (rc < 0)
 			return rc;
 	}

@@ -1,7 +1,8 @@
-/* fuzz_journal.c - the journal scan over any bytes a disk may return: records are parsed one after the other as recovery does, and every list in
- * them is walked to its end.
+/* fuzz_journal.c - the journal scan over any bytes a disk may return: records are parsed one after the other as
+ * recovery does, and every list in them is walked to its end.
  *
- * Input: | mode | bytes of a ring ... |. mode bit 0: header checksums are put right first, so that mutations get past them. */
+ * Input: | mode | bytes of a ring ... |. mode bit 0: header checksums are put right first, so that mutations get past
+ * them. */
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-/* brick_engine_fixture.h - one brick engine driven by direct calls, as the owner of one domain would drive it over the wire. */
+/* brick_engine_fixture.h - one brick engine driven by direct calls, as the owner of one domain would drive it over the
+ * wire. */
 #ifndef MYFS_TEST_BRICK_ENGINE_FIXTURE_H
 #define MYFS_TEST_BRICK_ENGINE_FIXTURE_H
 
@@ -7,7 +8,7 @@
 #include "core/base/crc32c.h"
 #include "crash_store.h"
 
-#define OWN_INDEX 3u
+#define OWN_INDEX  3u
 #define ALL_INSYNC 0x3fu
 
 struct engine {
@@ -25,7 +26,10 @@ struct engine {
 
 static inline int engine_try_start(struct engine *g, struct err *e) YIELDS
 {
-	struct brick_options o = {.loop = g->loop, .boot = g->boot, .reserve_bytes = 1, .manual = !g->background,
+	struct brick_options o = {.loop = g->loop,
+				  .boot = g->boot,
+				  .reserve_bytes = 1,
+				  .manual = !g->background,
 				  .checkpoint_bytes = g->checkpoint_bytes};
 	int rc = brick_open(&g->cs.store, &o, &g->b, e);
 	if (rc == 0)
@@ -127,7 +131,8 @@ static inline void fence_free(struct bp_fence_res *res)
 static inline int engine_view(struct engine *g, uint32_t state, uint32_t insync) YIELDS
 {
 	bp_uuid boots[6] = {{0}};
-	struct bp_view_args a = {.view = {.epoch = g->epoch, .ver = g->ver, .state = state, .insync = insync, .boot = {6, boots}}};
+	struct bp_view_args a = {
+	    .view = {.epoch = g->epoch, .ver = g->ver, .state = state, .insync = insync, .boot = {6, boots}}};
 	memcpy(a.domain, g->domain.b, 16);
 	return view_request(g->b, g->s, &a);
 }
@@ -148,7 +153,7 @@ static inline void engine_own(struct engine *g, uint32_t insync) YIELDS
 struct neighbour {
 	struct gfid domain;
 	uint64_t epoch, ver, n;
-	bool owned;            /* since the last start */
+	bool owned; /* since the last start */
 };
 
 static inline void neighbour_swap(struct engine *g, struct neighbour *o)
@@ -163,17 +168,27 @@ static inline void neighbour_swap(struct engine *g, struct neighbour *o)
 
 struct prep {
 	uint32_t shard, row, nrows, kind, flags, coef, missed;
-	uint8_t *data;          /* nrows blocks; NULL for zero */
-	uint32_t old_crc;       /* every row, with BP_PREP_OLD_CRC */
+	uint8_t *data;    /* nrows blocks; NULL for zero */
+	uint32_t old_crc; /* every row, with BP_PREP_OLD_CRC */
 };
 
 /* Prepares tx n of the present epoch. */
 static inline int engine_prep(struct engine *g, uint64_t n, const struct prep *p, struct slice *ret_delta) YIELDS
 {
 	uint32_t crc[BP_MAX_ROWS_PAYLOAD], old[BP_MAX_ROWS_PAYLOAD];
-	struct bp_prep_args a = {.shard = p->shard, .tx = {g->epoch, n}, .view_version = g->ver, .kind = p->kind,
-				 .flags = p->flags, .tx_kind = BP_TX_DELTA, .row = p->row, .nrows = p->nrows, .coef = p->coef,
-				 .lba = p->row, .nblocks = p->nrows, .participants = 1u << OWN_INDEX, .missed = p->missed};
+	struct bp_prep_args a = {.shard = p->shard,
+				 .tx = {g->epoch, n},
+				 .view_version = g->ver,
+				 .kind = p->kind,
+				 .flags = p->flags,
+				 .tx_kind = BP_TX_DELTA,
+				 .row = p->row,
+				 .nrows = p->nrows,
+				 .coef = p->coef,
+				 .lba = p->row,
+				 .nblocks = p->nrows,
+				 .participants = 1u << OWN_INDEX,
+				 .missed = p->missed};
 	memcpy(a.domain, g->domain.b, 16);
 	struct slice payload = {0}, delta = {0};
 	struct buf *buf = NULL;
@@ -235,7 +250,8 @@ static inline int engine_stable(struct engine *g, uint64_t floor)
 }
 
 /* One row as a READ would answer; zeros are filled in. *ret_good: the checksum fits. */
-static inline int engine_read(struct engine *g, uint32_t shard, uint32_t row, uint32_t nrows, uint8_t *dst, bool *ret_good) YIELDS
+static inline int engine_read(struct engine *g, uint32_t shard, uint32_t row, uint32_t nrows, uint8_t *dst,
+			      bool *ret_good) YIELDS
 {
 	struct bp_read_args a = {.shard = shard, .row = row, .nrows = nrows};
 	struct bp_read_res res = {0};
@@ -312,7 +328,8 @@ static inline int neighbour_write(struct engine *g, struct neighbour *o, unsigne
 		o->owned = rc == 0;
 	}
 	for (unsigned i = 0; i < mib && rc == 0; i++) {
-		struct prep p = {.shard = 7, .row = 256 * (uint32_t)(g->n % 8), .nrows = 256, .kind = BP_ABS, .data = data};
+		struct prep p = {
+		    .shard = 7, .row = 256 * (uint32_t)(g->n % 8), .nrows = 256, .kind = BP_ABS, .data = data};
 		memset(data, (int)g->n + 1, sizeof(data));
 		rc = engine_prep(g, ++g->n, &p, NULL);
 		if (rc == 0)
@@ -327,5 +344,30 @@ static inline int neighbour_write(struct engine *g, struct neighbour *o, unsigne
 	neighbour_swap(g, o);
 	return rc;
 }
+
+/* ENGINE_TEST(name) { ... }: a test with a fresh engine g that owns its domain, on every backend. */
+static inline void with_engine(struct engine *g, void *loop)
+{
+	engine_make(g, loop, 7);
+	engine_own(g, ALL_INSYNC);
+}
+
+#define ENGINE_TEST(name)                                                                                              \
+	static void name##_body(struct engine *g);                                                                     \
+	static void name##_fiber(void *loop)                                                                           \
+	{                                                                                                              \
+		struct engine *g = calloc(1, sizeof(*g));                                                              \
+		CHECK(g);                                                                                              \
+		with_engine(g, loop);                                                                                  \
+		name##_body(g);                                                                                        \
+		engine_remove(g);                                                                                      \
+		free(g);                                                                                               \
+	}                                                                                                              \
+	static void name(void **state)                                                                                 \
+	{                                                                                                              \
+		(void)state;                                                                                           \
+		on_every_backend(name##_fiber);                                                                        \
+	}                                                                                                              \
+	static void name##_body(struct engine *g)
 
 #endif

@@ -1,8 +1,9 @@
-/* crash_store.h - a store over a real one that can lose power: writes not yet synced are undone, block by block, at random.
+/* crash_store.h - a store over a real one that can lose power: writes not yet synced are undone, block by block, at
+ * random.
  *
- * Names, sizes and xattrs are durable at once (the engine syncs directories itself; what is tested here is data). Every 4 KiB block of an
- * unsynced write goes back to one of the contents it had since the last sync of its file. The n-th write can be made the last one:
- * it and everything after it fail, as if the machine had stopped there. */
+ * Names, sizes and xattrs are durable at once (the engine syncs directories itself; what is tested here is data). Every
+ * 4 KiB block of an unsynced write goes back to one of the contents it had since the last sync of its file. The n-th
+ * write can be made the last one: it and everything after it fail, as if the machine had stopped there. */
 #ifndef MYFS_TEST_CRASH_STORE_H
 #define MYFS_TEST_CRASH_STORE_H
 
@@ -35,7 +36,7 @@ struct crash_store {
 	int64_t writes_left; /* < 0: no limit */
 	int fail_with;
 	uint64_t writes;
-	bool torn;           /* blocks may also tear in the middle */
+	bool torn; /* blocks may also tear in the middle */
 };
 
 struct crash_file {
@@ -45,8 +46,14 @@ struct crash_file {
 	struct crash_inode *inode;
 };
 
-static inline struct crash_store *crash_of(struct store *s) { return CONTAINER_OF(s, struct crash_store, store); }
-static inline struct crash_file *crash_file_of(struct file *f) { return CONTAINER_OF(f, struct crash_file, file); }
+static inline struct crash_store *crash_of(struct store *s)
+{
+	return CONTAINER_OF(s, struct crash_store, store);
+}
+static inline struct crash_file *crash_file_of(struct file *f)
+{
+	return CONTAINER_OF(f, struct crash_file, file);
+}
 
 /* False once the limit is used up. */
 static inline int crash_write_allowed(struct crash_store *s)
@@ -115,10 +122,22 @@ static inline int cf_allocate(struct file *f, enum file_alloc_mode mode, uint64_
 		crash_remember(c, off, len);
 	return file_allocate(c->under, mode, off, len);
 }
-static inline int cf_truncate(struct file *f, uint64_t size) { return file_truncate(crash_file_of(f)->under, size); }
-static inline int cf_stat(struct file *f, struct file_info *ret) { return file_stat(crash_file_of(f)->under, ret); }
-static inline int64_t cf_seek_data(struct file *f, uint64_t off) { return file_seek_data(crash_file_of(f)->under, off); }
-static inline int64_t cf_seek_hole(struct file *f, uint64_t off) { return file_seek_hole(crash_file_of(f)->under, off); }
+static inline int cf_truncate(struct file *f, uint64_t size)
+{
+	return file_truncate(crash_file_of(f)->under, size);
+}
+static inline int cf_stat(struct file *f, struct file_info *ret)
+{
+	return file_stat(crash_file_of(f)->under, ret);
+}
+static inline int64_t cf_seek_data(struct file *f, uint64_t off)
+{
+	return file_seek_data(crash_file_of(f)->under, off);
+}
+static inline int64_t cf_seek_hole(struct file *f, uint64_t off)
+{
+	return file_seek_hole(crash_file_of(f)->under, off);
+}
 
 static const struct file_ops crash_file_ops = {cf_close,    cf_pread, cf_pwritev,   cf_datasync, cf_allocate,
 					       cf_truncate, cf_stat,  cf_seek_data, cf_seek_hole};
@@ -156,28 +175,93 @@ static inline int cs_open(struct store *s, const char *path, int flags, uint32_t
 	*ret = &f->file;
 	return 0;
 }
-#define CS_CHANGE(c) do { int rc_ = crash_write_allowed(c); if (rc_ < 0) return rc_; } while (0)
-static inline void cs_close(struct store *s) { (void)s; }
-static inline int cs_mkdir(struct store *s, const char *p, uint32_t mode) { CS_CHANGE(crash_of(s)); return store_mkdir(crash_of(s)->under, p, mode); }
-static inline int cs_link(struct store *s, const char *a, const char *b) { CS_CHANGE(crash_of(s)); return store_link(crash_of(s)->under, a, b); }
-static inline int cs_symlink(struct store *s, const char *a, const char *b) { CS_CHANGE(crash_of(s)); return store_symlink(crash_of(s)->under, a, b); }
-static inline int cs_readlink(struct store *s, const char *p, char *out, size_t cap) { return store_readlink(crash_of(s)->under, p, out, cap); }
-static inline int cs_unlink(struct store *s, const char *p) { CS_CHANGE(crash_of(s)); return store_unlink(crash_of(s)->under, p); }
-static inline int cs_rmdir(struct store *s, const char *p) { CS_CHANGE(crash_of(s)); return store_rmdir(crash_of(s)->under, p); }
-static inline int cs_rename(struct store *s, const char *a, const char *b) { CS_CHANGE(crash_of(s)); return store_rename(crash_of(s)->under, a, b); }
-static inline int cs_stat(struct store *s, const char *p, struct file_info *ret) { return store_stat(crash_of(s)->under, p, ret); }
-static inline int cs_readdir(struct store *s, const char *p, struct dirent_list *ret) { return store_readdir(crash_of(s)->under, p, ret); }
-static inline int cs_sync_dir(struct store *s, const char *p) { CS_CHANGE(crash_of(s)); return store_sync_dir(crash_of(s)->under, p); }
-static inline ssize_t cs_getxattr(struct store *s, const char *p, const char *n, void *dst, size_t cap) { return store_getxattr(crash_of(s)->under, p, n, dst, cap); }
-static inline int cs_setxattr(struct store *s, const char *p, const char *n, const void *src, size_t len, int flags) { CS_CHANGE(crash_of(s)); return store_setxattr(crash_of(s)->under, p, n, src, len, flags); }
-static inline int cs_removexattr(struct store *s, const char *p, const char *n) { CS_CHANGE(crash_of(s)); return store_removexattr(crash_of(s)->under, p, n); }
-static inline ssize_t cs_listxattr(struct store *s, const char *p, char *dst, size_t cap) { return store_listxattr(crash_of(s)->under, p, dst, cap); }
-static inline int cs_space(struct store *s, struct store_space *ret) { return store_space(crash_of(s)->under, ret); }
-static inline int cs_lock(struct store *s, const char *p) { return store_lock(crash_of(s)->under, p); }
+#define CS_CHANGE(c)                                                                                                   \
+	do {                                                                                                           \
+		int rc_ = crash_write_allowed(c);                                                                      \
+		if (rc_ < 0)                                                                                           \
+			return rc_;                                                                                    \
+	} while (0)
+static inline void cs_close(struct store *s)
+{
+	(void)s;
+}
+static inline int cs_mkdir(struct store *s, const char *p, uint32_t mode)
+{
+	CS_CHANGE(crash_of(s));
+	return store_mkdir(crash_of(s)->under, p, mode);
+}
+static inline int cs_link(struct store *s, const char *a, const char *b)
+{
+	CS_CHANGE(crash_of(s));
+	return store_link(crash_of(s)->under, a, b);
+}
+static inline int cs_symlink(struct store *s, const char *a, const char *b)
+{
+	CS_CHANGE(crash_of(s));
+	return store_symlink(crash_of(s)->under, a, b);
+}
+static inline int cs_readlink(struct store *s, const char *p, char *out, size_t cap)
+{
+	return store_readlink(crash_of(s)->under, p, out, cap);
+}
+static inline int cs_unlink(struct store *s, const char *p)
+{
+	CS_CHANGE(crash_of(s));
+	return store_unlink(crash_of(s)->under, p);
+}
+static inline int cs_rmdir(struct store *s, const char *p)
+{
+	CS_CHANGE(crash_of(s));
+	return store_rmdir(crash_of(s)->under, p);
+}
+static inline int cs_rename(struct store *s, const char *a, const char *b)
+{
+	CS_CHANGE(crash_of(s));
+	return store_rename(crash_of(s)->under, a, b);
+}
+static inline int cs_stat(struct store *s, const char *p, struct file_info *ret)
+{
+	return store_stat(crash_of(s)->under, p, ret);
+}
+static inline int cs_readdir(struct store *s, const char *p, struct dirent_list *ret)
+{
+	return store_readdir(crash_of(s)->under, p, ret);
+}
+static inline int cs_sync_dir(struct store *s, const char *p)
+{
+	CS_CHANGE(crash_of(s));
+	return store_sync_dir(crash_of(s)->under, p);
+}
+static inline ssize_t cs_getxattr(struct store *s, const char *p, const char *n, void *dst, size_t cap)
+{
+	return store_getxattr(crash_of(s)->under, p, n, dst, cap);
+}
+static inline int cs_setxattr(struct store *s, const char *p, const char *n, const void *src, size_t len, int flags)
+{
+	CS_CHANGE(crash_of(s));
+	return store_setxattr(crash_of(s)->under, p, n, src, len, flags);
+}
+static inline int cs_removexattr(struct store *s, const char *p, const char *n)
+{
+	CS_CHANGE(crash_of(s));
+	return store_removexattr(crash_of(s)->under, p, n);
+}
+static inline ssize_t cs_listxattr(struct store *s, const char *p, char *dst, size_t cap)
+{
+	return store_listxattr(crash_of(s)->under, p, dst, cap);
+}
+static inline int cs_space(struct store *s, struct store_space *ret)
+{
+	return store_space(crash_of(s)->under, ret);
+}
+static inline int cs_lock(struct store *s, const char *p)
+{
+	return store_lock(crash_of(s)->under, p);
+}
 
-static const struct store_ops crash_store_ops = {cs_close,  cs_open,   cs_mkdir, cs_link,    cs_symlink,  cs_readlink,
-						 cs_unlink, cs_rmdir,  cs_rename, cs_stat,   cs_readdir,  cs_sync_dir,
-						 cs_getxattr, cs_setxattr, cs_removexattr, cs_listxattr, cs_space, cs_lock};
+static const struct store_ops crash_store_ops = {
+    cs_close, cs_open,    cs_mkdir,    cs_link,     cs_symlink,  cs_readlink,    cs_unlink,    cs_rmdir, cs_rename,
+    cs_stat,  cs_readdir, cs_sync_dir, cs_getxattr, cs_setxattr, cs_removexattr, cs_listxattr, cs_space, cs_lock};
 
 static inline void crash_store_init(struct crash_store *s, struct store *under, struct prng *rng)
 {
@@ -185,7 +269,8 @@ static inline void crash_store_init(struct crash_store *s, struct store *under, 
 	list_init(&s->inodes);
 }
 
-/* Undoes the youngest changes of one block, so that `keep` of its n unsynced writes remain. Returns what was there before the rest. */
+/* Undoes the youngest changes of one block, so that `keep` of its n unsynced writes remain. Returns what was there
+ * before the rest. */
 static inline const struct old_block *crash_pick(struct crash_inode *i, uint64_t block, struct prng *rng)
 {
 	unsigned n = 0;
@@ -228,7 +313,8 @@ static inline void crash_undo_inode(struct crash_store *s, struct crash_inode *i
 	file_close(f);
 }
 
-/* No file of the store is open any more. power_loss: unsynced blocks go back; else (a killed process) everything written stays. */
+/* No file of the store is open any more. power_loss: unsynced blocks go back; else (a killed process) everything
+ * written stays. */
 static inline void crash_store_crash(struct crash_store *s, bool power_loss)
 {
 	list_for_each_safe(i, &s->inodes, struct crash_inode, node) {

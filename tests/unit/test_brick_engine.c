@@ -8,30 +8,6 @@
 
 #include "brick_engine_fixture.h"
 
-static void with_engine(struct engine *g, void *loop)
-{
-	engine_make(g, loop, 7);
-	engine_own(g, ALL_INSYNC);
-}
-
-#define ENGINE_TEST(name)                                                     \
-	static void name##_body(struct engine *g);                            \
-	static void name##_fiber(void *loop)                                  \
-	{                                                                     \
-		struct engine *g = calloc(1, sizeof(*g));                     \
-		CHECK(g);                                                     \
-		with_engine(g, loop);                                         \
-		name##_body(g);                                               \
-		engine_remove(g);                                             \
-		free(g);                                                      \
-	}                                                                     \
-	static void name(void **state)                                        \
-	{                                                                     \
-		(void)state;                                                  \
-		on_every_backend(name##_fiber);                               \
-	}                                                                     \
-	static void name##_body(struct engine *g)
-
 /* ---- ownership ---- */
 
 ENGINE_TEST(a_domain_without_a_promise_is_unseeded)
@@ -170,7 +146,11 @@ ENGINE_TEST(a_damaged_payload_is_never_stored)
 {
 	uint8_t data[MYFS_BLOCK] = {1};
 	uint32_t crc = 1;
-	struct bp_prep_args a = {.tx = {g->epoch, 1}, .view_version = g->ver, .kind = BP_ABS, .tx_kind = BP_TX_FULL, .nrows = 1,
+	struct bp_prep_args a = {.tx = {g->epoch, 1},
+				 .view_version = g->ver,
+				 .kind = BP_ABS,
+				 .tx_kind = BP_TX_FULL,
+				 .nrows = 1,
 				 .crc = {1, &crc}};
 	struct slice payload = {NULL, data, MYFS_BLOCK}, delta = {0};
 	memcpy(a.domain, g->domain.b, 16);
@@ -232,15 +212,15 @@ ENGINE_TEST(bad_requests_are_refused_without_effect)
 	uint8_t data[2 * MYFS_BLOCK] = {1};
 	struct prep p = {.nrows = 1, .kind = BP_ABS, .data = data};
 	struct prep bad[] = {
-		{.nrows = 1, .kind = 9, .data = data},
-		{.nrows = 1, .row = 4096, .kind = BP_ABS, .data = data},
-		{.nrows = 2, .row = 4095, .kind = BP_ABS, .data = data},
-		{.nrows = 1, .shard = BRICK_MAX_SHARDS, .kind = BP_ABS, .data = data},
-		{.nrows = 1, .kind = BP_DELTA, .coef = 0, .data = data},
-		{.nrows = 1, .kind = BP_DELTA, .coef = 256, .data = data},
-		{.nrows = 1, .kind = BP_DELTA, .coef = 3, .flags = BP_PREP_WANT_DELTA, .data = data},
-		{.nrows = 1, .kind = BP_ABS, .flags = 0x80, .data = data},
-		{.nrows = 4097, .kind = BP_ZERO},
+	    {.nrows = 1, .kind = 9, .data = data},
+	    {.nrows = 1, .row = 4096, .kind = BP_ABS, .data = data},
+	    {.nrows = 2, .row = 4095, .kind = BP_ABS, .data = data},
+	    {.nrows = 1, .shard = BRICK_MAX_SHARDS, .kind = BP_ABS, .data = data},
+	    {.nrows = 1, .kind = BP_DELTA, .coef = 0, .data = data},
+	    {.nrows = 1, .kind = BP_DELTA, .coef = 256, .data = data},
+	    {.nrows = 1, .kind = BP_DELTA, .coef = 3, .flags = BP_PREP_WANT_DELTA, .data = data},
+	    {.nrows = 1, .kind = BP_ABS, .flags = 0x80, .data = data},
+	    {.nrows = 4097, .kind = BP_ZERO},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		CHECK(engine_prep(g, 1, &bad[i], NULL) == -EINVAL);
@@ -319,7 +299,8 @@ ENGINE_TEST(acknowledged_preps_and_their_commits_survive_a_kill)
 	struct bp_fence_res res;
 	CHECK(engine_fence(g, ++g->epoch, &res) == 0);
 	const struct bp_fence_reply *r = res.items.items_val;
-	CHECK(r->txs.txs_len == 2 && r->txs.txs_val[0].state == BP_ST_COMMITTED && r->txs.txs_val[1].state == BP_ST_PREP);
+	CHECK(r->txs.txs_len == 2 && r->txs.txs_val[0].state == BP_ST_COMMITTED &&
+	      r->txs.txs_val[1].state == BP_ST_PREP);
 	CHECK(r->txs.txs_val[1].tx.n == 2 && r->txs.txs_val[1].participants == 1u << OWN_INDEX);
 	fence_free(&res);
 	CHECK(engine_resolve(g, g->epoch - 1, 2, true) == 0);
@@ -449,7 +430,7 @@ ENGINE_TEST(rot_under_a_delta_is_not_laundered)
 	CHECK(g->b->count.checksum_errors == 1 && g->b->count.repaired == 0); /* however often it was met */
 	struct brick_domain_info info;
 	CHECK(brick_domain_info(g->b, &g->domain, &info) == 0 && info.missed_entries == 1); /* the next owner is told */
-	engine_write(g, 0, 3, 83); /* the repair */
+	engine_write(g, 0, 3, 83);                                                          /* the repair */
 	engine_make_stable(g);
 	CHECK(brick_checkpoint(g->b, true) == 0);
 	CHECK(row_is(g, 0, 3, 83) && g->b->count.repaired == 1);
@@ -465,7 +446,8 @@ ENGINE_TEST(a_prep_marks_what_absent_bricks_miss_and_clear_forgets_it)
 	for (int again = 0; again < 2; again++) {
 		struct bp_missed_res mr = {0};
 		CHECK(missed_request(g->b, (const char *)g->domain.b, &mr) == 0);
-		CHECK(mr.items.items_len == 2 && mr.items.items_val[0].regions == 3 && mr.items.items_val[1].brick == 5);
+		CHECK(mr.items.items_len == 2 && mr.items.items_val[0].regions == 3 &&
+		      mr.items.items_val[1].brick == 5);
 		xdr_free((xdrproc_t)xdr_bp_missed_res, &mr);
 		engine_crash(g, false);
 		engine_start(g);
@@ -496,9 +478,9 @@ static int heal_one(struct engine *g, uint32_t shard, uint32_t row, uint64_t see
 ENGINE_TEST(rejoin_keeps_what_is_stable_and_reports_what_it_throws_away)
 {
 	uint8_t data[MYFS_BLOCK] = {1};
-	engine_write(g, 0, 1, 90);          /* tx 1, stable */
+	engine_write(g, 0, 1, 90); /* tx 1, stable */
 	engine_make_stable(g);
-	engine_write(g, 0, 100, 91);        /* tx 2, committed only */
+	engine_write(g, 0, 100, 91); /* tx 2, committed only */
 	struct prep p = {.shard = 3, .row = 4000, .nrows = 1, .kind = BP_ABS, .data = data};
 	CHECK(engine_prep(g, 3, &p, NULL) == 0); /* tx 3, undecided */
 	struct bp_rejoin_args a = {.floor = {g->epoch, 2}};
@@ -514,7 +496,8 @@ ENGINE_TEST(rejoin_keeps_what_is_stable_and_reports_what_it_throws_away)
 	for (int again = 0; again < 2; again++) { /* the answer is the same after a crash of whoever asked */
 		CHECK(tx_rejoin(g->b, g->s, &a, &mr) == 0);
 		CHECK(mr.items.items_len == 2);
-		CHECK(mr.items.items_val[0].shard == 0 && mr.items.items_val[0].regions == 2 && mr.items.items_val[0].brick == OWN_INDEX);
+		CHECK(mr.items.items_val[0].shard == 0 && mr.items.items_val[0].regions == 2 &&
+		      mr.items.items_val[0].brick == OWN_INDEX);
 		CHECK(mr.items.items_val[1].shard == 3 && mr.items.items_val[1].regions == UINT64_C(1) << 62);
 		xdr_free((xdrproc_t)xdr_bp_missed_res, &mr);
 		mr = (struct bp_missed_res){0};
@@ -566,231 +549,41 @@ ENGINE_TEST(shards_and_extents_include_what_is_not_in_the_base_yet)
 	buf_unref(bits.owner);
 }
 
-/* ---- limits ---- */
-
-ENGINE_TEST(a_stable_floor_above_an_undecided_write_ends_the_connection)
-{
-	uint8_t data[MYFS_BLOCK] = {1};
-	struct prep p = {.nrows = 1, .kind = BP_ABS, .data = data};
-	CHECK(engine_prep(g, 1, &p, NULL) == 0);
-	CHECK(engine_stable(g, 2) == -EPROTO);
-}
-
-ENGINE_TEST(no_disk_space_is_said_at_prep_and_decisions_still_work)
-{
-	uint8_t data[MYFS_BLOCK];
-	block_fill(data, 5);
-	struct prep p = {.nrows = 1, .kind = BP_ABS, .data = data};
-	CHECK(engine_prep(g, 1, &p, NULL) == 0);
-	g->b->opt.reserve_bytes = UINT64_MAX / 2;
-	space_refresh(g->b);
-	CHECK(engine_prep(g, 2, &p, NULL) == -ENOSPC);
-	CHECK(engine_decide(g, 1, true) == 0);
-	CHECK(row_is(g, 0, 0, 5));
-	struct prep z = {.nrows = 1, .kind = BP_ZERO};
-	CHECK(engine_prep(g, 3, &z, NULL) == 0);
-}
-
-ENGINE_TEST(a_checkpoint_without_space_is_repeated_later_and_loses_nothing)
-{
-	engine_write(g, 0, 0, 5);
-	engine_make_stable(g);
-	g->cs.writes_left = 3;
-	g->cs.fail_with = -ENOSPC;
-	int rc = brick_checkpoint(g->b, false);
-	if (rc == -ENOSPC) {
-		CHECK(!brick_failure(g->b));
-		g->cs.writes_left = -1;
-		space_refresh(g->b);
-		CHECK(brick_checkpoint(g->b, true) == 0);
-	}
-	CHECK(row_is(g, 0, 0, 5));
-}
-
-ENGINE_TEST(a_journal_write_error_stops_the_brick_for_good)
-{
-	uint8_t data[MYFS_BLOCK] = {1}, block[MYFS_BLOCK];
-	struct prep p = {.nrows = 1, .kind = BP_ABS, .data = data};
-	g->cs.writes_left = 0;
-	CHECK(engine_prep(g, 1, &p, NULL) == -EIO);
-	g->cs.writes_left = -1;
-	CHECK(brick_failure(g->b));
-	CHECK(engine_prep(g, 2, &p, NULL) == -EIO);
-	CHECK(engine_read(g, 0, 0, 1, block, NULL) == -EIO);
-	CHECK(engine_sync(g, 1) == -EIO);
-}
-
-struct waiting_prep {
-	struct engine *g;
-	uint64_t n;
-	int rc;
-	bool done;
-};
-
-static void waiting_prep_fiber(void *arg)
-{
-	struct waiting_prep *w = arg;
-	static uint8_t data[256 * MYFS_BLOCK];
-	struct prep p = {.shard = 1, .nrows = 256, .row = (uint32_t)(w->n % 8) * 256, .kind = BP_ABS, .data = data};
-	data[w->n % sizeof(data)] = 1;
-	w->rc = engine_prep(w->g, w->n, &p, NULL);
-	w->done = true;
-}
-
-ENGINE_TEST(a_full_journal_makes_preps_wait_until_a_checkpoint_frees_it)
-{
-	struct waiting_prep w[20];
-	uint64_t held = 0;
-	for (size_t i = 0; i < ARRAY_LEN(w); i++) { /* 20 MiB into 16 */
-		w[i] = (struct waiting_prep){.g = g, .n = i + 1};
-		unsigned parked = g->b->room_waiters;
-		CHECK(fiber_run(g->loop, "prep", waiting_prep_fiber, &w[i]) == 0);
-		while (!w[i].done && g->b->room_waiters == parked)
-			fiber_yield();
-	}
-	while (held < ARRAY_LEN(w) && w[held].done)
-		held++;
-	CHECK(held > 8 && held < ARRAY_LEN(w) && g->b->room_waiters == ARRAY_LEN(w) - held);
-	CHECK(engine_decide(g, ARRAY_LEN(w), false) == 0); /* an ABORT reaches one that waits */
-	for (uint64_t n = 1; n <= held; n++)
-		CHECK(engine_decide(g, n, true) == 0);
-	CHECK(engine_sync(g, held + 1) == 0);
-	CHECK(engine_stable(g, held + 1) == 0);
-	CHECK(brick_checkpoint(g->b, true) == 0);
-	for (size_t i = 0; i < ARRAY_LEN(w); i++) {
-		while (!w[i].done)
-			fiber_yield();
-		CHECK(w[i].rc == (i + 1 == ARRAY_LEN(w) ? -ECANCELED : 0));
-	}
-}
-
-ENGINE_TEST(the_background_checkpoint_keeps_overlay_and_journal_small)
-{
-	static uint8_t data[64 * MYFS_BLOCK];
-	engine_crash(g, false);
-	g->background = true;
-	engine_start(g);
-	engine_own(g, ALL_INSYNC);
-	for (uint64_t i = 1; i <= 400; i++) { /* 100 MiB through a journal of 16 */
-		struct prep p = {.shard = (uint32_t)(i % 5), .row = (uint32_t)(i * 64 % 4096), .nrows = 64, .kind = BP_ABS, .data = data};
-		memset(data, (int)i, sizeof(data));
-		CHECK(engine_prep(g, ++g->n, &p, NULL) == 0);
-		CHECK(engine_decide(g, g->n, true) == 0);
-		if (i % 4 == 0)
-			engine_make_stable(g);
-	}
-	CHECK(journal_used(g->b->journal) < MIB(16));
-	CHECK(g->b->count.checkpoints > 3);
-}
-
-/* A domain whose owner is gone keeps what it promised, without keeping the ring. */
-ENGINE_TEST(a_domain_without_progress_does_not_hold_the_journal)
-{
-	struct neighbour other = {.domain = test_gfid(0xd7)};
-	uint8_t one[MYFS_BLOCK] = {0}, have[MYFS_BLOCK];
-	one[5] = 1;
-	engine_write(g, 0, 1, 41); /* tx 1: stable, then in the base */
-	engine_make_stable(g);
-	CHECK(brick_checkpoint(g->b, false) == 0);
-	struct prep p = {.row = 1, .nrows = 1, .kind = BP_DELTA, .coef = 1, .data = one};
-	CHECK(engine_prep(g, 2, &p, NULL) == 0); /* committed, unstable */
-	CHECK(engine_decide(g, 2, true) == 0);
-	p.row = 2;
-	CHECK(engine_prep(g, 3, &p, NULL) == 0); /* undecided */
-	CHECK(engine_prep(g, 4, &p, NULL) == 0); /* aborted */
-	CHECK(engine_decide(g, 4, false) == 0);
-	CHECK(neighbour_write(g, &other, 40) == 0);
-	CHECK(journal_trim_pos(g->b->journal) > 2 * MIB(8) && g->b->carry.file && g->b->carry.n == 1);
-	for (int power = 0; power < 2; power++) {
-		engine_crash(g, power);
-		other.owned = false;
-		engine_start(g);
-		struct bp_fence_res res;
-		CHECK(engine_fence(g, ++g->epoch, &res) == 0);
-		const struct bp_fence_reply *r = res.items.items_val;
-		CHECK(r->txs.txs_len == 3 && r->txs.txs_val[0].state == BP_ST_COMMITTED && r->txs.txs_val[1].state == BP_ST_PREP);
-		CHECK(r->txs.txs_val[2].state == BP_ST_ABORTED);
-		fence_free(&res);
-		CHECK(neighbour_write(g, &other, 20) == 0); /* the carried records move with the trim */
-	}
-	CHECK(engine_resolve(g, 1, 3, true) == 0);
-	CHECK(engine_resolve(g, 1, 2, false) == 0); /* taken back: its payload is in the carry file */
-	g->ver++;
-	CHECK(engine_view(g, BP_VIEW_READY, ALL_INSYNC) == 0);
-	CHECK(row_is(g, 0, 1, 41));
-	g->n = 0;
-	engine_make_stable(g);
-	CHECK(neighbour_write(g, &other, 20) == 0);
-	CHECK(!g->b->carry.file); /* nobody needs it any more */
-	engine_crash(g, true);
-	engine_start(g);
-	engine_own(g, ALL_INSYNC);
-	bool good;
-	CHECK(row_is(g, 0, 1, 41));
-	CHECK(engine_read(g, 0, 2, 1, have, &good) == 0 && good && memcmp(have, one, MYFS_BLOCK) == 0);
-}
-
-ENGINE_TEST(a_brick_whose_carried_records_are_damaged_refuses_to_start)
-{
-	struct neighbour other = {.domain = test_gfid(0xd7)};
-	uint8_t data[MYFS_BLOCK] = {1};
-	struct prep p = {.nrows = 1, .kind = BP_ABS, .data = data};
-	char path[64];
-	CHECK(engine_prep(g, 1, &p, NULL) == 0);
-	CHECK(neighbour_write(g, &other, 20) == 0);
-	snprintf(path, sizeof(path), TREE_PRIVATE_DIR "/carry.%llu", (unsigned long long)g->b->carry.id);
-	engine_crash(g, false);
-	struct file *f;
-	CHECK(store_open(g->dir.s, path, O_RDWR, 0, &f) == 0);
-	CHECK(file_pwrite(f, "x", 1, 70) == 0);
-	file_close(f);
-	struct err e = ERR_INIT;
-	CHECK(engine_try_start(g, &e) == -EUCLEAN);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_domain_without_a_promise_is_unseeded),
-		cmocka_unit_test(an_older_epoch_is_refused_and_told_the_winner),
-		cmocka_unit_test(a_newer_session_of_the_same_gateway_ends_the_older_one),
-		cmocka_unit_test(a_write_under_another_view_is_refused),
-		cmocka_unit_test(an_older_view_is_refused_and_the_same_one_accepted_again),
-		cmocka_unit_test(a_view_below_k_members_is_refused),
-		cmocka_unit_test(a_brick_out_of_the_view_is_never_read),
-		cmocka_unit_test(promise_view_and_missed_regions_survive_a_power_loss),
-		cmocka_unit_test(a_prepared_write_is_invisible_until_committed),
-		cmocka_unit_test(an_aborted_write_has_no_effect),
-		cmocka_unit_test(the_same_prep_twice_is_held_once_and_another_one_under_its_id_is_refused),
-		cmocka_unit_test(a_damaged_payload_is_never_stored),
-		cmocka_unit_test(want_delta_answers_old_xor_new),
-		cmocka_unit_test(a_wrong_idea_of_the_old_value_is_refused_and_not_held),
-		cmocka_unit_test(deltas_fold_with_their_coefficient_over_base_and_overlay),
-		cmocka_unit_test(bad_requests_are_refused_without_effect),
-		cmocka_unit_test(only_stable_writes_reach_the_base),
-		cmocka_unit_test(a_row_written_all_the_time_is_checkpointed_one_sync_behind),
-		cmocka_unit_test(zeros_become_holes),
-		cmocka_unit_test(a_whole_shard_can_be_zeroed_at_once),
-		cmocka_unit_test(acknowledged_preps_and_their_commits_survive_a_kill),
-		cmocka_unit_test(a_ready_view_purges_undecided_transactions_of_older_epochs),
-		cmocka_unit_test(the_incarnation_changes_only_when_the_tail_may_be_lost),
-		cmocka_unit_test(a_committed_write_can_be_taken_back_by_a_rollback_resolution),
-		cmocka_unit_test(a_brick_whose_state_file_is_lost_refuses_to_start),
-		cmocka_unit_test(a_damaged_state_file_is_refused),
-		cmocka_unit_test(a_journal_that_lost_synced_records_is_refused),
-		cmocka_unit_test(rot_under_a_delta_is_not_laundered),
-		cmocka_unit_test(a_prep_marks_what_absent_bricks_miss_and_clear_forgets_it),
-		cmocka_unit_test(rejoin_keeps_what_is_stable_and_reports_what_it_throws_away),
-		cmocka_unit_test(healed_rows_supersede_versions_also_after_a_restart),
-		cmocka_unit_test(shards_and_extents_include_what_is_not_in_the_base_yet),
-		cmocka_unit_test(a_stable_floor_above_an_undecided_write_ends_the_connection),
-		cmocka_unit_test(no_disk_space_is_said_at_prep_and_decisions_still_work),
-		cmocka_unit_test(a_checkpoint_without_space_is_repeated_later_and_loses_nothing),
-		cmocka_unit_test(a_journal_write_error_stops_the_brick_for_good),
-		cmocka_unit_test(a_full_journal_makes_preps_wait_until_a_checkpoint_frees_it),
-		cmocka_unit_test(the_background_checkpoint_keeps_overlay_and_journal_small),
-		cmocka_unit_test(a_domain_without_progress_does_not_hold_the_journal),
-		cmocka_unit_test(a_brick_whose_carried_records_are_damaged_refuses_to_start),
+	    cmocka_unit_test(a_domain_without_a_promise_is_unseeded),
+	    cmocka_unit_test(an_older_epoch_is_refused_and_told_the_winner),
+	    cmocka_unit_test(a_newer_session_of_the_same_gateway_ends_the_older_one),
+	    cmocka_unit_test(a_write_under_another_view_is_refused),
+	    cmocka_unit_test(an_older_view_is_refused_and_the_same_one_accepted_again),
+	    cmocka_unit_test(a_view_below_k_members_is_refused),
+	    cmocka_unit_test(a_brick_out_of_the_view_is_never_read),
+	    cmocka_unit_test(promise_view_and_missed_regions_survive_a_power_loss),
+	    cmocka_unit_test(a_prepared_write_is_invisible_until_committed),
+	    cmocka_unit_test(an_aborted_write_has_no_effect),
+	    cmocka_unit_test(the_same_prep_twice_is_held_once_and_another_one_under_its_id_is_refused),
+	    cmocka_unit_test(a_damaged_payload_is_never_stored),
+	    cmocka_unit_test(want_delta_answers_old_xor_new),
+	    cmocka_unit_test(a_wrong_idea_of_the_old_value_is_refused_and_not_held),
+	    cmocka_unit_test(deltas_fold_with_their_coefficient_over_base_and_overlay),
+	    cmocka_unit_test(bad_requests_are_refused_without_effect),
+	    cmocka_unit_test(only_stable_writes_reach_the_base),
+	    cmocka_unit_test(a_row_written_all_the_time_is_checkpointed_one_sync_behind),
+	    cmocka_unit_test(zeros_become_holes),
+	    cmocka_unit_test(a_whole_shard_can_be_zeroed_at_once),
+	    cmocka_unit_test(acknowledged_preps_and_their_commits_survive_a_kill),
+	    cmocka_unit_test(a_ready_view_purges_undecided_transactions_of_older_epochs),
+	    cmocka_unit_test(the_incarnation_changes_only_when_the_tail_may_be_lost),
+	    cmocka_unit_test(a_committed_write_can_be_taken_back_by_a_rollback_resolution),
+	    cmocka_unit_test(a_brick_whose_state_file_is_lost_refuses_to_start),
+	    cmocka_unit_test(a_damaged_state_file_is_refused),
+	    cmocka_unit_test(a_journal_that_lost_synced_records_is_refused),
+	    cmocka_unit_test(rot_under_a_delta_is_not_laundered),
+	    cmocka_unit_test(a_prep_marks_what_absent_bricks_miss_and_clear_forgets_it),
+	    cmocka_unit_test(rejoin_keeps_what_is_stable_and_reports_what_it_throws_away),
+	    cmocka_unit_test(healed_rows_supersede_versions_also_after_a_restart),
+	    cmocka_unit_test(shards_and_extents_include_what_is_not_in_the_base_yet),
 	};
 	return cmocka_run_group_tests_name("brick engine", tests, NULL, NULL);
 }

@@ -55,8 +55,13 @@ static void ring_open(struct ring *g) YIELDS
 	struct file *f;
 	struct err e = ERR_INIT;
 	CHECK(store_open(g->dir.s, PATH, O_RDWR, 0, &f) == 0);
-	struct journal_config cfg = {.loop = g->loop, .file = f, .size_bytes = SIZE, .trim = g->trim, .salt = ++g->salt,
-				     .on_error = on_error, .arg = &g->failed};
+	struct journal_config cfg = {.loop = g->loop,
+				     .file = f,
+				     .size_bytes = SIZE,
+				     .trim = g->trim,
+				     .salt = ++g->salt,
+				     .on_error = on_error,
+				     .arg = &g->failed};
 	g->seen = (struct seen){0};
 	CHECK(journal_open(&cfg, on_record, &g->seen, &g->j, &e) == 0);
 }
@@ -117,20 +122,20 @@ static int put_prep(struct ring *g, uint32_t rows, uint64_t *ret_lsn)
 	return rc;
 }
 
-#define RING_TEST(name)                                      \
-	static void name##_body(struct ring *g);             \
-	static void name##_fiber(void *loop)                 \
-	{                                                    \
-		struct ring g;                               \
-		ring_make(&g, loop);                         \
-		name##_body(&g);                             \
-		ring_remove(&g);                             \
-	}                                                    \
-	static void name(void **state)                       \
-	{                                                    \
-		(void)state;                                 \
-		on_every_backend(name##_fiber);              \
-	}                                                    \
+#define RING_TEST(name)                                                                                                \
+	static void name##_body(struct ring *g);                                                                       \
+	static void name##_fiber(void *loop)                                                                           \
+	{                                                                                                              \
+		struct ring g;                                                                                         \
+		ring_make(&g, loop);                                                                                   \
+		name##_body(&g);                                                                                       \
+		ring_remove(&g);                                                                                       \
+	}                                                                                                              \
+	static void name(void **state)                                                                                 \
+	{                                                                                                              \
+		(void)state;                                                                                           \
+		on_every_backend(name##_fiber);                                                                        \
+	}                                                                                                              \
 	static void name##_body(struct ring *g)
 
 RING_TEST(what_was_written_is_found_again_in_order)
@@ -183,7 +188,8 @@ RING_TEST(the_ring_wraps_and_never_overwrites_what_is_needed)
 	ring_restart(g, true);
 	CHECK(journal_end(g->j) == end && g->seen.next == g->round && g->seen.n > 10);
 	struct seen again = {0};
-	CHECK(journal_scan(g->j, journal_trim_pos(g->j), journal_end(g->j), on_record, &again) == 0 && again.n == g->seen.n);
+	CHECK(journal_scan(g->j, journal_trim_pos(g->j), journal_end(g->j), on_record, &again) == 0 &&
+	      again.n == g->seen.n);
 }
 
 RING_TEST(a_full_ring_refuses_records_until_it_is_trimmed)
@@ -226,7 +232,8 @@ RING_TEST(a_torn_record_ends_the_log_before_it)
 	CHECK(g->seen.n == 7 && g->seen.preps == 6 && journal_end(g->j) == at);
 }
 
-/* A lost record is written again; the one that stood behind it must stay dead even where the new one has the same length. */
+/* A lost record is written again; the one that stood behind it must stay dead even where the new one has the same
+ * length. */
 RING_TEST(a_record_behind_a_lost_one_never_comes_back)
 {
 	uint8_t zero[128] = {0};
@@ -274,13 +281,13 @@ RING_TEST(many_syncs_share_a_few)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_was_written_is_found_again_in_order),
-		cmocka_unit_test(what_was_only_queued_is_lost_with_the_process),
-		cmocka_unit_test(the_ring_wraps_and_never_overwrites_what_is_needed),
-		cmocka_unit_test(a_full_ring_refuses_records_until_it_is_trimmed),
-		cmocka_unit_test(a_torn_record_ends_the_log_before_it),
-		cmocka_unit_test(a_record_behind_a_lost_one_never_comes_back),
-		cmocka_unit_test(many_syncs_share_a_few),
+	    cmocka_unit_test(what_was_written_is_found_again_in_order),
+	    cmocka_unit_test(what_was_only_queued_is_lost_with_the_process),
+	    cmocka_unit_test(the_ring_wraps_and_never_overwrites_what_is_needed),
+	    cmocka_unit_test(a_full_ring_refuses_records_until_it_is_trimmed),
+	    cmocka_unit_test(a_torn_record_ends_the_log_before_it),
+	    cmocka_unit_test(a_record_behind_a_lost_one_never_comes_back),
+	    cmocka_unit_test(many_syncs_share_a_few),
 	};
 	return cmocka_run_group_tests_name("brick journal", tests, NULL, NULL);
 }

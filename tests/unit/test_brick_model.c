@@ -1,8 +1,9 @@
 /* test_brick_model.c - the engine against a model, under kills, power cuts and writes that stop at any point.
  *
- * The model is the cluster's truth: which transactions were decided how. An episode prepares, decides, syncs and checkpoints at random, then
- * the brick dies; the next owner fences, compares the digests with what the brick owed, resolves, and every row must have the
- * model's value. Seeds are printed; MYFS_SEED=n runs one, MYFS_SEEDS=n that many. */
+ * The model is the cluster's truth: which transactions were decided how. An episode prepares, decides, syncs and
+ * checkpoints at random, then the brick dies; the next owner fences, compares the digests with what the brick owed,
+ * resolves, and every row must have the model's value. Seeds are printed; MYFS_SEED=n runs one, MYFS_SEEDS=n that many.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,39 +14,39 @@
 
 #include "brick_engine_fixture.h"
 
-#define SHARDS 3u
-#define ROWS 160u
+#define SHARDS  3u
+#define ROWS    160u
 #define MAX_TXS 1024u
 
 struct mtx {
 	struct txid id;
 	uint32_t shard, row, nrows, kind, coef;
-	bool maybe;                     /* the PREP failed: the brick may or may not hold it */
+	bool maybe; /* the PREP failed: the brick may or may not hold it */
 	bool prep_synced, decided_synced;
 	bool decided, commit;
-	uint64_t seq;                   /* of the decision */
+	uint64_t seq; /* of the decision */
 };
 
 struct model {
 	struct engine g;
-	struct neighbour other;         /* its writes push this domain's records out of the ring */
+	struct neighbour other; /* its writes push this domain's records out of the ring */
 	struct mtx tx[MAX_TXS];
 	size_t n;
 	uint64_t seq;
-	struct txid settled;            /* everything below is folded into base; the brick may still hold it */
-	uint8_t *base;                  /* SHARDS * ROWS blocks: everything folded away */
+	struct txid settled; /* everything below is folded into base; the brick may still hold it */
+	uint8_t *base;       /* SHARDS * ROWS blocks: everything folded away */
 	uint8_t *now;
 	bool torn;
 	uint64_t seed;
 };
 
-#define MCHECK(m, cond)                                                                                 \
-	do {                                                                                            \
-		if (!(cond)) {                                                                          \
-			fprintf(stderr, "%s:%d: seed %llu epoch %llu: %s\n", __FILE__, __LINE__,        \
-				(unsigned long long)(m)->seed, (unsigned long long)(m)->g.epoch, #cond); \
-			abort();                                                                        \
-		}                                                                                       \
+#define MCHECK(m, cond)                                                                                                \
+	do {                                                                                                           \
+		if (!(cond)) {                                                                                         \
+			fprintf(stderr, "%s:%d: seed %llu epoch %llu: %s\n", __FILE__, __LINE__,                       \
+				(unsigned long long)(m)->seed, (unsigned long long)(m)->g.epoch, #cond);               \
+			abort();                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 static uint8_t gf_mul(uint8_t a, uint8_t b)
@@ -110,9 +111,10 @@ static void explain(const struct model *m, uint32_t shard, uint32_t row)
 	for (size_t i = 0; i < m->n; i++) {
 		const struct mtx *t = &m->tx[i];
 		if (t->shard == shard && row >= t->row && row < t->row + t->nrows)
-			fprintf(stderr, "  %llu.%llu kind %u rows %u+%u %s%s%s%s seq %llu\n", (unsigned long long)t->id.epoch,
-				(unsigned long long)t->id.n, t->kind, t->row, t->nrows, t->maybe ? "maybe " : "",
-				t->prep_synced ? "synced " : "", t->decided ? t->commit ? "commit" : "abort" : "open",
+			fprintf(stderr, "  %llu.%llu kind %u rows %u+%u %s%s%s%s seq %llu\n",
+				(unsigned long long)t->id.epoch, (unsigned long long)t->id.n, t->kind, t->row, t->nrows,
+				t->maybe ? "maybe " : "", t->prep_synced ? "synced " : "",
+				t->decided ? t->commit ? "commit" : "abort" : "open",
 				t->decided_synced ? " synced" : "", (unsigned long long)t->seq);
 	}
 }
@@ -126,10 +128,12 @@ static void verify(struct model *m) YIELDS
 			bool good;
 			MCHECK(m, engine_read(&m->g, s, r, 16, have, &good) == 0);
 			for (uint32_t i = 0; i < 16; i++) {
-				bool same = memcmp(have + (size_t)i * MYFS_BLOCK, row_at(m->now, s, r + i), MYFS_BLOCK) == 0;
+				bool same =
+				    memcmp(have + (size_t)i * MYFS_BLOCK, row_at(m->now, s, r + i), MYFS_BLOCK) == 0;
 				bool one_good = true;
 				if (!same) {
-					MCHECK(m, engine_read(&m->g, s, r + i, 1, have + (size_t)i * MYFS_BLOCK, &one_good) == 0);
+					MCHECK(m, engine_read(&m->g, s, r + i, 1, have + (size_t)i * MYFS_BLOCK,
+							      &one_good) == 0);
 					if (one_good)
 						explain(m, s, r + i);
 				}
@@ -148,7 +152,8 @@ static void repair(struct model *m) YIELDS
 			MCHECK(m, engine_read(&m->g, s, r, 1, have, &good) == 0);
 			if (good)
 				continue;
-			struct prep p = {.shard = s, .row = r, .nrows = 1, .kind = BP_ABS, .data = row_at(m->now, s, r)};
+			struct prep p = {
+			    .shard = s, .row = r, .nrows = 1, .kind = BP_ABS, .data = row_at(m->now, s, r)};
 			MCHECK(m, engine_prep(&m->g, ++m->g.n, &p, NULL) == 0);
 			MCHECK(m, engine_decide(&m->g, m->g.n, true) == 0);
 		}
@@ -186,7 +191,8 @@ static void step_prep(struct model *m) YIELDS
 			return;
 	for (uint32_t i = 0; i < t.nrows; i++)
 		block_fill(data + (size_t)i * MYFS_BLOCK, data_seed(&t, i));
-	struct prep p = {.shard = t.shard, .row = t.row, .nrows = t.nrows, .kind = t.kind, .coef = t.coef, .data = data};
+	struct prep p = {
+	    .shard = t.shard, .row = t.row, .nrows = t.nrows, .kind = t.kind, .coef = t.coef, .data = data};
 	p.flags = prng_chance(r, 0.1) ? BP_PREP_DURABLE : 0;
 	g->n++;
 	int rc = engine_prep(g, t.id.n, &p, NULL);
@@ -337,7 +343,11 @@ static void heal_region(struct model *m, uint32_t shard, uint32_t region) YIELDS
 		uint8_t *p = row_at(m->now, shard, r);
 		uint32_t crc = crc32c(p, MYFS_BLOCK);
 		bool zero = mem_is_zero(p, MYFS_BLOCK) && prng_chance(&m->g.rng, 0.5);
-		struct bp_healw_args a = {.shard = shard, .row = r, .nrows = 1, .zero = zero, .durable = r % 64 == 63 || r == ROWS - 1,
+		struct bp_healw_args a = {.shard = shard,
+					  .row = r,
+					  .nrows = 1,
+					  .zero = zero,
+					  .durable = r % 64 == 63 || r == ROWS - 1,
 					  .crc = {zero ? 0 : 1, &crc}};
 		struct slice payload = {NULL, p, zero ? 0 : MYFS_BLOCK};
 		memcpy(a.domain, m->g.domain.b, 16);
@@ -391,7 +401,8 @@ static struct txid stable_floor(const struct model *m)
 	return floor;
 }
 
-/* True when the brick came back through rejoin and heal: before it joins, the owner flushes, so everything is below the floor then. */
+/* True when the brick came back through rejoin and heal: before it joins, the owner flushes, so everything is below the
+ * floor then. */
 static bool takeover(struct model *m, bool power) YIELDS
 {
 	struct engine *g = &m->g;
@@ -401,10 +412,12 @@ static bool takeover(struct model *m, bool power) YIELDS
 	MCHECK(m, engine_fence(g, g->epoch, &res) == 0);
 	struct bp_fence_reply *f = res.items.items_val;
 	for (uint32_t i = 0; i < f->txs.txs_len; i++) {
-		bool known = txid_cmp((struct txid){f->txs.txs_val[i].tx.epoch, f->txs.txs_val[i].tx.n}, m->settled) < 0 &&
-			     f->txs.txs_val[i].state != BP_ST_PREP;
+		bool known =
+		    txid_cmp((struct txid){f->txs.txs_val[i].tx.epoch, f->txs.txs_val[i].tx.n}, m->settled) < 0 &&
+		    f->txs.txs_val[i].state != BP_ST_PREP;
 		for (size_t k = 0; k < m->n; k++)
-			known = known || (m->tx[k].id.epoch == f->txs.txs_val[i].tx.epoch && m->tx[k].id.n == f->txs.txs_val[i].tx.n);
+			known = known || (m->tx[k].id.epoch == f->txs.txs_val[i].tx.epoch &&
+					  m->tx[k].id.n == f->txs.txs_val[i].tx.n);
 		MCHECK(m, known);
 	}
 	bool back = prng_chance(&g->rng, 0.25);
@@ -473,8 +486,9 @@ static void one_seed(struct model *m, void *loop, uint64_t seed, bool torn) YIEL
 		m->other.owned = false;
 		engine_start(&m->g);
 		if (getenv("MYFS_TRACE"))
-			fprintf(stderr, "round %d: %s%s%s, epoch %llu next\n", round, failed ? "failed, " : "", orderly ? "orderly" : "crash",
-				power ? " power" : "", (unsigned long long)m->g.epoch + 1);
+			fprintf(stderr, "round %d: %s%s%s, epoch %llu next\n", round, failed ? "failed, " : "",
+				orderly ? "orderly" : "crash", power ? " power" : "",
+				(unsigned long long)m->g.epoch + 1);
 		bool rejoined = takeover(m, power);
 		verify(m);
 		if (torn)
@@ -531,8 +545,8 @@ static void torn_blocks_are_noticed_and_never_returned(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_brick_keeps_its_word_through_kills_and_power_cuts),
-		cmocka_unit_test(torn_blocks_are_noticed_and_never_returned),
+	    cmocka_unit_test(the_brick_keeps_its_word_through_kills_and_power_cuts),
+	    cmocka_unit_test(torn_blocks_are_noticed_and_never_returned),
 	};
 	return cmocka_run_group_tests_name("brick model", tests, NULL, NULL);
 }

@@ -42,8 +42,13 @@ static void put(uint32_t row, enum ver_kind kind, uint64_t n, int fill, uint64_t
 {
 	uint8_t block[MYFS_BLOCK];
 	memset(block, fill, sizeof(block));
-	struct row_change c = {.kind = kind, .coef = 1, .tx = {1, n}, .prep_lsn = lsn, .commit_lsn = lsn + 64,
-			       .data = kind == VER_ZERO ? NULL : block, .crc = crc32c(block, sizeof(block))};
+	struct row_change c = {.kind = kind,
+			       .coef = 1,
+			       .tx = {1, n},
+			       .prep_lsn = lsn,
+			       .commit_lsn = lsn + 64,
+			       .data = kind == VER_ZERO ? NULL : block,
+			       .crc = crc32c(block, sizeof(block))};
 	lsn += 128;
 	assert_int_equal(overlay_apply(&o, shard(), row, &c, seal, (struct txid){1, floor}), 0);
 }
@@ -198,15 +203,15 @@ static void shards_are_found_whatever_the_order(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(absolute_values_replace_and_deltas_fold, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_block_of_zeros_is_kept_without_memory, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_sync_seals_and_the_next_commit_starts_a_version, setup, teardown),
-		cmocka_unit_test_setup_teardown(only_the_stable_end_of_a_chain_may_go_to_the_base, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_busy_version_never_changes, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_folded_delta_remembers_that_it_stood_on_the_base, setup, teardown),
-		cmocka_unit_test_setup_teardown(stable_versions_of_a_hot_row_do_not_pile_up, setup, teardown),
-		cmocka_unit_test_setup_teardown(rows_are_walked_in_order_over_regions, setup, teardown),
-		cmocka_unit_test_setup_teardown(shards_are_found_whatever_the_order, setup, teardown),
+	    cmocka_unit_test_setup_teardown(absolute_values_replace_and_deltas_fold, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_block_of_zeros_is_kept_without_memory, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_sync_seals_and_the_next_commit_starts_a_version, setup, teardown),
+	    cmocka_unit_test_setup_teardown(only_the_stable_end_of_a_chain_may_go_to_the_base, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_busy_version_never_changes, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_folded_delta_remembers_that_it_stood_on_the_base, setup, teardown),
+	    cmocka_unit_test_setup_teardown(stable_versions_of_a_hot_row_do_not_pile_up, setup, teardown),
+	    cmocka_unit_test_setup_teardown(rows_are_walked_in_order_over_regions, setup, teardown),
+	    cmocka_unit_test_setup_teardown(shards_are_found_whatever_the_order, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("brick overlay", tests, NULL, NULL);
 }

@@ -40,8 +40,19 @@ static struct wcur cursor(size_t len)
 
 static struct wcur prep_of(uint32_t rows, uint32_t kind, uint32_t *ret_len)
 {
-	struct rec_prep p = {.domain = dom, .tx = {3, 9}, .view_ver = 12, .shard = 5, .kind = kind, .tx_kind = BP_TX_RCW, .row = 100,
-			     .nrows = rows, .coef = 7, .lba = 55, .nblocks = 2, .participants = 0x31, .missed = 0x2,
+	struct rec_prep p = {.domain = dom,
+			     .tx = {3, 9},
+			     .view_ver = 12,
+			     .shard = 5,
+			     .kind = kind,
+			     .tx_kind = BP_TX_RCW,
+			     .row = 100,
+			     .nrows = rows,
+			     .coef = 7,
+			     .lba = 55,
+			     .nblocks = 2,
+			     .participants = 0x31,
+			     .missed = 0x2,
 			     .ncrc = kind == BP_ZERO ? 0 : rows};
 	uint32_t crc[4];
 	struct wcur c = cursor(RECORD_PREP_BODY(p.ncrc));
@@ -108,7 +119,8 @@ static void lists_survive_in_order(void **state)
 static void views_folds_and_the_small_ones_survive(void **state)
 {
 	(void)state;
-	struct rec_view_head v = {.epoch = 4, .ver = 8, .state = BP_VIEW_READY, .insync = 0x3f, .layout_gen = 2, .nboot = 2};
+	struct rec_view_head v = {
+	    .epoch = 4, .ver = 8, .state = BP_VIEW_READY, .insync = 0x3f, .layout_gen = 2, .nboot = 2};
 	v.boot[1].b[3] = 9;
 	struct wcur c = cursor(RECORD_VIEW_BODY(2, 1));
 	record_put_view(&c, &dom, &v, 1);
@@ -120,7 +132,8 @@ static void views_folds_and_the_small_ones_survive(void **state)
 
 	c = cursor(RECORD_FOLD_BODY(1));
 	record_put_fold(&c, &dom, 3, (struct txid){1, 2}, 44, 1);
-	record_put_fold_row(&c, &(struct rec_fold_row){.row = 9, .flags = FOLD_REL, .last_lsn = 5, .crc_old = 6, .crc_new = 7});
+	record_put_fold_row(
+	    &c, &(struct rec_fold_row){.row = 9, .flags = FOLD_REL, .last_lsn = 5, .crc_old = 6, .crc_new = 7});
 	r = parsed(REC_FOLD, &c, 0);
 	assert_int_equal(r.fold.round, 44);
 	assert_int_equal(r.fold.floor.n, 2);
@@ -203,12 +216,16 @@ static void impossible_contents_are_refused_even_when_sealed(void **state)
 	struct {
 		uint32_t kind, row, nrows, coef, ncrc;
 	} bad[] = {
-		{9, 0, 1, 0, 1}, {BP_ABS, 0, 0, 0, 0}, {BP_ABS, RECORD_MAX_ROWS, 1, 0, 1}, {BP_DELTA, 0, 1, 256, 1},
-		{BP_ABS, 0, 2, 0, 1}, {BP_ZERO, 0, 1, 0, 1}, {BP_ABS, 0, 257, 0, 257},
+	    {9, 0, 1, 0, 1},      {BP_ABS, 0, 0, 0, 0},  {BP_ABS, RECORD_MAX_ROWS, 1, 0, 1}, {BP_DELTA, 0, 1, 256, 1},
+	    {BP_ABS, 0, 2, 0, 1}, {BP_ZERO, 0, 1, 0, 1}, {BP_ABS, 0, 257, 0, 257},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		uint32_t crc[300] = {0};
-		struct rec_prep p = {.kind = bad[i].kind, .row = bad[i].row, .nrows = bad[i].nrows, .coef = bad[i].coef, .ncrc = bad[i].ncrc};
+		struct rec_prep p = {.kind = bad[i].kind,
+				     .row = bad[i].row,
+				     .nrows = bad[i].nrows,
+				     .coef = bad[i].coef,
+				     .ncrc = bad[i].ncrc};
 		struct wcur c = cursor(RECORD_PREP_BODY(p.ncrc));
 		struct record r;
 		size_t need;
@@ -232,14 +249,14 @@ static void impossible_contents_are_refused_even_when_sealed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_prep_survives_with_every_field),
-		cmocka_unit_test(a_zero_prep_has_no_payload),
-		cmocka_unit_test(lists_survive_in_order),
-		cmocka_unit_test(views_folds_and_the_small_ones_survive),
-		cmocka_unit_test(any_flipped_bit_ends_the_log),
-		cmocka_unit_test(another_position_or_predecessor_is_not_the_record_we_wrote),
-		cmocka_unit_test(a_record_that_is_not_all_there_asks_for_more),
-		cmocka_unit_test(impossible_contents_are_refused_even_when_sealed),
+	    cmocka_unit_test(a_prep_survives_with_every_field),
+	    cmocka_unit_test(a_zero_prep_has_no_payload),
+	    cmocka_unit_test(lists_survive_in_order),
+	    cmocka_unit_test(views_folds_and_the_small_ones_survive),
+	    cmocka_unit_test(any_flipped_bit_ends_the_log),
+	    cmocka_unit_test(another_position_or_predecessor_is_not_the_record_we_wrote),
+	    cmocka_unit_test(a_record_that_is_not_all_there_asks_for_more),
+	    cmocka_unit_test(impossible_contents_are_refused_even_when_sealed),
 	};
 	return cmocka_run_group_tests_name("brick record", tests, NULL, NULL);
 }
