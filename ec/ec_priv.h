@@ -184,7 +184,7 @@ struct ec_domain {
 	uint32_t reserved;            /* admitted, not yet numbered */
 	struct ec_decide_queue *decide; /* [n] */
 	uint32_t decide_mask;
-	struct timer decide_timer;
+	struct deferred decide_deferred;
 
 	struct ec_missed missed; /* what bricks out of sync lack: union over all bricks at takeover, grown by writes */
 	struct ec_missed doubtful;    /* what members said they miss themselves: blocks there may be torn (repair.c) */

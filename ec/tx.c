@@ -14,11 +14,6 @@
  * (ec_call_start). T5 tx of an older epoch than the domain's never touch its ring: the takeover decided them. */
 #include "ec/ec_priv.h"
 
-/* A queued COMMIT waits this long for a frame of the domain to the same brick, in front of which it leaves (T4). Nobody
- * waits for it, and it is as good as under way: with it lost, a takeover finds every PREP and decides the same. Alone
- * it would cost a system call here and a wake-up there for each participant of each write. */
-#define DECIDE_NS NS_PER_MS
-
 /* ---- ring ---- */
 
 static struct ec_slot *slot_of(struct ec_domain *d, uint64_t n)
@@ -118,8 +113,7 @@ static void decide_queue(struct ec_domain *d, uint32_t b, const bp_tx *id)
 		ec_decide_flush(d, b);
 	q->txs[q->n++] = *id;
 	d->decide_mask |= MASK(b);
-	if (!d->decide_timer.armed)
-		timer_arm(&d->decide_timer, loop_now_ns() + DECIDE_NS);
+	loop_defer(&d->decide_deferred);
 }
 
 /* ---- objects ---- */
@@ -128,14 +122,14 @@ int ec_tx_rings_new(struct ec_domain *d)
 {
 	d->ring = calloc(EC_RING, sizeof(*d->ring));
 	d->decide = calloc(geo_of(d)->n, sizeof(*d->decide));
-	timer_init(&d->decide_timer, decide_run, d);
+	deferred_init(&d->decide_deferred, decide_run, d);
 	d->next_n = d->undecided_n = d->stable_n = 1;
 	return d->ring && d->decide ? 0 : -ENOMEM;
 }
 
 void ec_tx_rings_free(struct ec_domain *d)
 {
-	timer_cancel(&d->decide_timer);
+	loop_defer_cancel(&d->decide_deferred);
 	if (d->ring) {
 		d->undecided_n = d->next_n;
 		ec_floor_release(d, d->next_n); /* gives the credit back */
