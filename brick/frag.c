@@ -105,6 +105,7 @@ static int load(struct frag *f, bool create)
 		return rc;
 	rc = store_open(f->tree->store, tree_handle_path(&f->gfid, handle), O_RDWR, 0, &f->data);
 	bool named = f->shard > 0 && shards_has(f->tree, &f->domain, f->shard);
+	f->inherited = rc == 0;
 	if ((rc == -ENOENT && (create || named)) || (rc == 0 && !is_complete(f, handle))) {
 		file_close(f->data);
 		f->data = NULL;
@@ -422,22 +423,26 @@ int frag_sync(struct frag *f)
 	int rc = 0;
 
 	fmutex_lock(&f->sync_lock); /* also when clean: another's sync of our writes may still be running */
-	if (f->data_dirty) {
+	bool all = f->inherited;
+	if (f->data_dirty || all) {
 		f->data_dirty = false;
 		rc = file_datasync(f->data);
 		if (rc)
 			f->data_dirty = true;
 	}
-	if (!rc && f->sums.dirty) {
+	if (!rc && (f->sums.dirty || all)) {
 		uint64_t pages = f->sums.dirty;
-		rc = csum_save(&f->sums, f->sums_file);
+		if (pages)
+			rc = csum_save(&f->sums, f->sums_file);
 		if (!rc)
 			rc = file_datasync(f->sums_file);
 		if (rc)
 			f->sums.dirty |= pages;
 	}
-	if (!rc && f->names_dirty)
+	if (!rc && (f->names_dirty || all))
 		rc = sync_names(f);
+	if (!rc && all)
+		f->inherited = false;
 	fmutex_unlock(&f->sync_lock);
 	return rc;
 }
