@@ -2,15 +2,14 @@
  *
  * Appending only fills the pending batch (an arena for headers and bodies, references for payloads). At the end of the
  * loop iteration a writer fiber takes the batch and writes it with one call per contiguous run; records appended
- * meanwhile wait in the other batch. Nobody waits for a COMMIT, and losing one in a crash means no more than that its
- * frame was still under way: it waits up to LAZY_NS for a record that somebody does wait for, and leaves with it. A
- * sync is led by whoever asks first: it covers everything written when it starts, later askers wait for the next. */
+ * meanwhile wait in the other batch. COMMITs do not wait for records in need of an answer either: they would lengthen
+ * that answer, alone they are written while the gateway is busy. A sync is led by whoever asks first: it covers
+ * everything written when it starts, later askers wait for the next. */
 #include "brick/journal.h"
 
 #include <stdlib.h>
 
 #define BATCH_IOVS  512u
-#define LAZY_NS     (2 * NS_PER_MS)
 #define SCAN_WINDOW (4u * 1024u * 1024u)
 
 struct piece { /* one record of a batch: head+body in the arena, then payload, then padding */
@@ -38,7 +37,6 @@ struct journal {
 	int failed;
 	struct fiber *writer;
 	struct deferred kick;
-	struct timer lazy;
 	struct waitq written_q, sync_q, idle_q;
 	uint64_t syncs;
 };
@@ -348,10 +346,7 @@ int journal_append(struct journal *j, enum record_type type, uint32_t body_len, 
 	if (rc < 0)
 		return rc;
 	*ret_lsn = lsn;
-	if (type != REC_COMMIT)
-		loop_defer(&j->kick);
-	else if (!j->lazy.armed)
-		timer_arm(&j->lazy, loop_now_ns() + LAZY_NS);
+	loop_defer(&j->kick);
 	return 0;
 }
 
@@ -394,7 +389,6 @@ int journal_wait_written(struct journal *j, uint64_t lsn) YIELDS
 	while (!j->failed && j->written < lsn) {
 		if (j->closing && !j->write_out)
 			return -ESHUTDOWN;
-		loop_defer(&j->kick); /* a COMMIT may be waiting for company */
 		waitq_wait(&j->written_q);
 	}
 	return j->failed ? -EIO : 0;
@@ -444,7 +438,6 @@ int journal_open(const struct journal_config *cfg, int (*fn)(void *, struct reco
 	j->cfg = *cfg;
 	j->trim = cfg->trim;
 	deferred_init(&j->kick, writer_kick, j);
-	timer_init(&j->lazy, writer_kick, j);
 	waitq_init(&j->written_q);
 	waitq_init(&j->sync_q);
 	waitq_init(&j->idle_q);
@@ -480,7 +473,6 @@ void journal_close(struct journal *j, bool write_out) YIELDS
 	while (j->writer_running || j->syncing)
 		waitq_wait(j->writer_running ? &j->idle_q : &j->sync_q);
 	loop_defer_cancel(&j->kick);
-	timer_cancel(&j->lazy);
 	batch_free(&j->batch[0]);
 	batch_free(&j->batch[1]);
 	file_close(j->cfg.file);
