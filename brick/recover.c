@@ -255,8 +255,9 @@ static int on_record(void *arg, struct record *r)
 static int fold_order(const void *x, const void *y)
 {
 	const struct pending_fold *a = x, *b = y;
-	if (a->d != b->d)
-		return a->d < b->d ? -1 : 1;
+	int by_domain = memcmp(a->d->gfid.b, b->d->gfid.b, sizeof(a->d->gfid.b)); /* not by address: runs repeat */
+	if (by_domain)
+		return by_domain;
 	if (a->shard != b->shard)
 		return a->shard < b->shard ? -1 : 1;
 	if (a->f.row != b->f.row)
