@@ -64,7 +64,7 @@ struct link {
 struct sim_net {
 	struct net iface;
 	struct host *host;
-	struct list streams, listeners;
+	struct list streams, listeners, arrivals;
 	struct link links[MAX_LINKS];
 	unsigned n_links;
 	uint64_t next_port;
@@ -108,6 +108,7 @@ static void drop_segments(struct list *l)
 
 /* One segment's moment; which one it brings is the receiver's affair (N2). */
 struct arrival {
+	struct list node;           /* to->arrivals */
 	struct sim_net *from, *to;
 	uint64_t to_id;
 };
@@ -146,6 +147,7 @@ static void arrive(void *arg)
 	}
 	if (x != NULL && !list_empty(&x->coming))
 		take_segment(x, list_first(&x->coming, struct segment, node));
+	list_del(&a->node);
 	free(a);
 }
 
@@ -164,7 +166,8 @@ static void post(struct sim_stream *from, struct segment *g)
 	struct sim_stream *to = from->peer;
 	struct arrival *a = malloc(sizeof(*a));
 	assert(a != NULL);
-	*a = (struct arrival){from->net, to->net, to->id};
+	*a = (struct arrival){.from = from->net, .to = to->net, .to_id = to->id};
+	list_push_back(&to->net->arrivals, &a->node);
 	uint64_t arrival = world_now_ns(w) + LATENCY_MIN_NS + prng_below(world_prng(w), LATENCY_SPREAD_NS) + link_to(from->net, to->net)->extra_ns;
 	arrival = max_u64(arrival, from->last_arrival_ns);
 	from->last_arrival_ns = arrival;
@@ -370,6 +373,7 @@ struct sim_net *sim_net_new(struct host *h)
 	n->host = h;
 	list_init(&n->streams);
 	list_init(&n->listeners);
+	list_init(&n->arrivals);
 	nets[n_nets++] = n;
 	return n;
 }
@@ -405,6 +409,10 @@ void sim_net_free(struct sim_net *n)
 	for (unsigned i = 0; i < n_nets; i++)
 		if (nets[i] == n)
 			nets[i] = nets[--n_nets];
+	list_for_each_safe(a, &n->arrivals, struct arrival, node) {
+		list_del(&a->node);
+		free(a);
+	}
 	free(n);
 }
 
