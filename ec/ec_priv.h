@@ -101,6 +101,7 @@ struct ec_leg {                   /* one PREP to one brick */
 	struct rpc_call call;
 	struct rpc_call sync_call; /* a SYNC that followed it, when sync_sent */
 	enum ec_leg_state state;
+	uint64_t view_ver;            /* the PREP was sent under */
 	bool sync_sent;
 	uint32_t kind, flags, row, nrows, coef;
 	uint32_t crc[BP_MAX_ROWS_PAYLOAD];

@@ -318,6 +318,7 @@ void ec_tx_send(struct ec_tx *tx, struct ec_leg *leg, xdrproc_t res_proc)
 		.old_crc = {.old_crc_len = leg->flags & BP_PREP_OLD_CRC ? leg->nrows : 0, .old_crc_val = leg->old_crc},
 	};
 
+	leg->view_ver = d->view.ver;
 	gfid_to_wire(&d->gfid, args.domain);
 	ec_call_init(&leg->call, BP_PREP, (xdrproc_t)xdr_bp_prep_args, &args, res_proc, NULL);
 	leg->call.payload = leg->iov;
@@ -363,7 +364,17 @@ static void leg_refused(struct ec_tx *tx, uint32_t b, int rc)
 			return;
 		}
 		break; /* a brick still healing must take everything; it starts over */
-	default: /* VIEW too: frames are ordered, a member on another view has lost its state */
+	case -MYFS_E_VIEW:
+		/* A newer view overtook the PREP inside the brick, while it read the old block: nothing was logged, the request
+		 * is run again under the new view. Without a newer view a member on another one has lost its state. */
+		if (mask_has(d->view.insync, b) && tx->legs[b].view_ver != d->last_ver) {
+			if (!tx->nak)
+				tx->nak = -EILSEQ;
+			tx->nak_brick = b;
+			return;
+		}
+		break;
+	default:
 		break;
 	}
 	if (tx_is_current(tx) && rc != -MYFS_E_GONE)
