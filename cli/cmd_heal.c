@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "cli/field.h"
 #include "cli/cluster.h"
 #include "cli/cmd.h"
 #include "cli/size.h"
@@ -16,11 +17,6 @@ static const struct column HEAL_COLUMNS[] = {
 	{"HEALED", "healed_bytes", COL_SIZE, false}, {"RATE", "rate", COL_SIZE, false},      {"ETA", "eta_s", COL_SECONDS, false},
 	{"CAUSE", "cause", COL_TEXT, false},
 };
-
-static uint64_t num(const json_t *o, const char *key)
-{
-	return (uint64_t)json_integer_value(json_object_get(o, key));
-}
 
 static int ask(const struct invocation *in, json_t **ret_result)
 {
@@ -42,9 +38,9 @@ static struct heal_sum sum_up(const json_t *result)
 	const json_t *items = json_object_get(result, "items");
 	for (size_t i = 0; i < json_array_size(items); i++) {
 		const json_t *x = json_array_get(items, i);
-		s.left += num(x, "missed_bytes");
-		s.healed += num(x, "healed_bytes");
-		s.rate += num(x, "rate");
+		s.left += field_u64(x, "missed_bytes");
+		s.healed += field_u64(x, "healed_bytes");
+		s.rate += field_u64(x, "rate");
 		const char *cause = json_string_value(json_object_get(x, "cause")), *state = json_string_value(json_object_get(x, "state"));
 		if (state != NULL && strcmp(state, "ok") != 0)
 			s.waiting = true;

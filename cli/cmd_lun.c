@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cli/field.h"
 #include "cli/cluster.h"
 #include "cli/cmd.h"
 #include "cli/size.h"
@@ -9,17 +10,6 @@
 #include "cli/words.h"
 
 #define PREFERRED_ALIGN 4096u
-
-static const char *str(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-	return s != NULL ? s : "-";
-}
-
-static uint64_t num(const json_t *o, const char *key)
-{
-	return (uint64_t)json_integer_value(json_object_get(o, key));
-}
 
 /* 0 or exit code. */
 static int check_spec(const struct invocation *in, const char *spec)
@@ -32,12 +22,12 @@ static int check_spec(const struct invocation *in, const char *spec)
 static void layout_text(const json_t *lun, char *out, size_t cap)
 {
 	const json_t *l = json_object_get(lun, "layout");
-	uint64_t k = num(l, "data"), r = num(l, "parity");
+	uint64_t k = field_u64(l, "data"), r = field_u64(l, "parity");
 	if (k == 1)
-		snprintf(out, cap, "replica %" PRIu64 ", survives %" PRIu64 " brick%s", r + 1, num(lun, "survives"), num(lun, "survives") == 1 ? "" : "s");
+		snprintf(out, cap, "replica %" PRIu64 ", survives %" PRIu64 " brick%s", r + 1, field_u64(lun, "survives"), field_u64(lun, "survives") == 1 ? "" : "s");
 	else
-		snprintf(out, cap, "EC %" PRIu64 "+%" PRIu64 ", survives %" PRIu64 " brick%s", k, r, num(lun, "survives"),
-		         num(lun, "survives") == 1 ? "" : "s");
+		snprintf(out, cap, "EC %" PRIu64 "+%" PRIu64 ", survives %" PRIu64 " brick%s", k, r, field_u64(lun, "survives"),
+		         field_u64(lun, "survives") == 1 ? "" : "s");
 }
 
 static void print_exports(const json_t *lun)
@@ -45,7 +35,7 @@ static void print_exports(const json_t *lun)
 	const json_t *exports = json_object_get(lun, "exports");
 	for (size_t i = 0; i < json_array_size(exports); i++) {
 		const json_t *x = json_array_get(exports, i);
-		printf("  %-7s %s%s\n", i == 0 ? "NBD" : "also", str(x, "uri"), json_is_false(json_object_get(x, "active")) ? "  (not served now)" : "");
+		printf("  %-7s %s%s\n", i == 0 ? "NBD" : "also", field_text(x, "uri", "-"), json_is_false(json_object_get(x, "active")) ? "  (not served now)" : "");
 	}
 }
 
@@ -56,10 +46,10 @@ static int created(const struct invocation *in, json_t *lun)
 	if (!want_quiet(in)) {
 		char size[SIZE_TEXT], layout[96];
 		layout_text(lun, layout, sizeof(layout));
-		printf("%s %s   %s thin (%s)\n", json_is_true(json_object_get(lun, "existed")) ? "Exists already:" : "Created", str(lun, "name"),
-		       size_text(num(lun, "size_bytes"), size), layout);
+		printf("%s %s   %s thin (%s)\n", json_is_true(json_object_get(lun, "existed")) ? "Exists already:" : "Created", field_text(lun, "name", "-"),
+		       size_text(field_u64(lun, "size_bytes"), size), layout);
 		print_exports(lun);
-		const char *uri = str(json_array_get(json_object_get(lun, "exports"), 0), "uri");
+		const char *uri = field_text(json_array_get(json_object_get(lun, "exports"), 0), "uri", "-");
 		printf("Next, look at it or copy an image in:\n  nbdinfo '%s'\n  nbdcopy disk.img '%s'\n", uri, uri);
 	}
 	json_decref(lun);
@@ -151,11 +141,11 @@ static int run_info(const struct invocation *in)
 		return print_json("myfs.lun/1", lun);
 	char text[SIZE_TEXT], layout[96];
 	layout_text(lun, layout, sizeof(layout));
-	printf("%s\n  size     %s (%" PRIu64 " bytes), thin\n", str(lun, "name"), size_text(num(lun, "size_bytes"), text), num(lun, "size_bytes"));
+	printf("%s\n  size     %s (%" PRIu64 " bytes), thin\n", field_text(lun, "name", "-"), size_text(field_u64(lun, "size_bytes"), text), field_u64(lun, "size_bytes"));
 	if (json_is_integer(json_object_get(lun, "used_bytes")))
-		printf("  used     %s on the bricks, parity included\n", size_text(num(lun, "used_bytes"), text));
+		printf("  used     %s on the bricks, parity included\n", size_text(field_u64(lun, "used_bytes"), text));
 	printf("  layout   %s\n  block    %" PRIu64 " bytes\n  state    %s\n  owner    %s\n  sessions %" PRIu64 "\n  created  %s\n  id       %s\n",
-	       layout, num(lun, "block_size"), str(lun, "state"), str(lun, "owner"), num(lun, "sessions"), str(lun, "created"), str(lun, "id"));
+	       layout, field_u64(lun, "block_size"), field_text(lun, "state", "-"), field_text(lun, "owner", "-"), field_u64(lun, "sessions"), field_text(lun, "created", "-"), field_text(lun, "id", "-"));
 	print_exports(lun);
 	json_decref(lun);
 	return 0;
@@ -192,7 +182,7 @@ static int run_resize(const struct invocation *in)
 	rc = cluster_ask_gateway(in, "lun.info", json_pack("{s:s}", "spec", in->args[0]), &lun);
 	if (rc != 0)
 		return rc;
-	uint64_t old = num(lun, "size_bytes");
+	uint64_t old = field_u64(lun, "size_bytes");
 	json_decref(lun);
 	if (relative && size > UINT64_MAX / 2 - old)
 		return usage_error(in, "%s is more than a LUN can hold", in->args[1]);
@@ -268,7 +258,7 @@ static int run_trash_restore(const struct invocation *in)
 	if (want_json(in))
 		return print_json("myfs.lun/1", lun);
 	if (!want_quiet(in))
-		printf("Restored %s\n", str(lun, "name"));
+		printf("Restored %s\n", field_text(lun, "name", "-"));
 	json_decref(lun);
 	return 0;
 }
@@ -297,7 +287,7 @@ static int run_trash_purge(const struct invocation *in)
 	if (want_json(in))
 		return print_json("myfs.purged/1", result);
 	if (!want_quiet(in))
-		printf("Purged %" PRIu64 " LUN%s\n", num(result, "purged"), num(result, "purged") == 1 ? "" : "s");
+		printf("Purged %" PRIu64 " LUN%s\n", field_u64(result, "purged"), field_u64(result, "purged") == 1 ? "" : "s");
 	json_decref(result);
 	return 0;
 }

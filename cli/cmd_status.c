@@ -3,20 +3,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "cli/field.h"
 #include "cli/cmd.h"
 #include "cli/health.h"
 #include "cli/size.h"
-
-static const char *str(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-	return s != NULL ? s : "";
-}
-
-static json_int_t num(const json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
-}
 
 static void print_summary(const struct invocation *in, const struct health *h)
 {
@@ -32,7 +22,7 @@ static void print_findings(const struct health *h)
 	size_t i;
 	json_t *f;
 	json_array_foreach(h->findings, i, f)
-		printf("  status: %s\n  effect: %s\n  action: %s        see: myfs explain %s\n", str(f, "status"), str(f, "effect"), str(f, "action"), str(f, "code"));
+		printf("  status: %s\n  effect: %s\n  action: %s        see: myfs explain %s\n", field_text(f, "status", ""), field_text(f, "effect", ""), field_text(f, "action", ""), field_text(f, "code", ""));
 }
 
 static void print_volumes(const struct health *h)
@@ -40,9 +30,9 @@ static void print_volumes(const struct health *h)
 	size_t i;
 	json_t *v;
 	json_array_foreach(h->volumes, i, v) {
-		json_int_t may = num(v, "may_lose");
-		printf("  volume %s: EC %" JSON_INTEGER_FORMAT "+%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " bricks up", str(v, "name"), num(v, "data"),
-		       num(v, "parity"), num(v, "bricks_up"), num(v, "bricks"));
+		json_int_t may = field_int(v, "may_lose");
+		printf("  volume %s: EC %" JSON_INTEGER_FORMAT "+%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " bricks up", field_text(v, "name", ""), field_int(v, "data"),
+		       field_int(v, "parity"), field_int(v, "bricks_up"), field_int(v, "bricks"));
 		if (!json_is_true(json_object_get(v, "started")))
 			printf(", stopped\n");
 		else if (may >= 0)

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "cli/field.h"
 #include "cli/volume.h"
 
 #define ASK_TIMEOUT_MS 3000
@@ -12,17 +13,6 @@ const char *health_level_name(enum health_level level)
 {
 	static const char *const names[] = {"OK", "OK", "WARNING", "ERROR"};
 	return names[level];
-}
-
-static const char *str(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-	return s != NULL ? s : "";
-}
-
-static json_int_t num(const json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
 }
 
 static void add_finding(struct health *h, enum health_level level, const char *code, const char *effect, const char *action, const char *fmt, ...)
@@ -64,7 +54,7 @@ static void gather_nodes(struct health *h, const struct reg_node *nodes, size_t 
 			                        (int)bricks[b].set_index, "index", (int)bricks[b].brick_index, "state", status != NULL ? "unknown" : "no answer", "reason", "");
 			json_t *items = json_object_get(status, "bricks");
 			for (size_t k = 0; k < json_array_size(items); k++)
-				if (strcmp(str(json_array_get(items, k), "id"), id) == 0)
+				if (strcmp(field_text(json_array_get(items, k), "id", ""), id) == 0)
 					json_object_update(row, json_array_get(items, k));
 			json_array_append_new(h->bricks, row);
 		}
@@ -77,13 +67,13 @@ static void judge_bricks(struct health *h)
 	size_t i;
 	json_t *b;
 	json_array_foreach(h->bricks, i, b) {
-		const char *state = str(b, "state");
+		const char *state = field_text(b, "state", "");
 		if (strcmp(state, "no answer") != 0 && strcmp(state, "online") != 0)
-			add_finding(h, HEALTH_WARN, "BRICK_DOWN", "it holds nothing new until it is back", "myfs brick list; see the reason", "brick %s:%s is %s%s%s", str(b, "node"),
-			            str(b, "path"), state, str(b, "reason")[0] ? ": " : "", str(b, "reason"));
-		if (num(b, "full") != 0 || json_is_true(json_object_get(b, "full")))
+			add_finding(h, HEALTH_WARN, "BRICK_DOWN", "it holds nothing new until it is back", "myfs brick list; see the reason", "brick %s:%s is %s%s%s", field_text(b, "node", ""),
+			            field_text(b, "path", ""), state, field_text(b, "reason", "")[0] ? ": " : "", field_text(b, "reason", ""));
+		if (field_int(b, "full") != 0 || json_is_true(json_object_get(b, "full")))
 			add_finding(h, HEALTH_ERR, "BRICK_FULL", "writes that need it end with \"no space\"; nothing is lost", "free space on its file system",
-			            "brick %s:%s is full", str(b, "node"), str(b, "path"));
+			            "brick %s:%s is full", field_text(b, "node", ""), field_text(b, "path", ""));
 	}
 }
 
@@ -95,10 +85,10 @@ static void judge_volume(struct health *h, const struct reg_volume *v)
 		size_t i;
 		json_t *b;
 		json_array_foreach(h->bricks, i, b) {
-			if (strcmp(str(b, "volume"), v->name) != 0 || num(b, "set") != (json_int_t)set)
+			if (strcmp(field_text(b, "volume", ""), v->name) != 0 || field_int(b, "set") != (json_int_t)set)
 				continue;
 			total++;
-			set_up += strcmp(str(b, "state"), "online") == 0;
+			set_up += strcmp(field_text(b, "state", ""), "online") == 0;
 		}
 		up += set_up;
 		least = (uint32_t)min_u64(least, set_up);
@@ -130,8 +120,8 @@ static void judge_gateway(struct health *h, const struct reg_gateway *g, const j
 	size_t i;
 	json_t *v;
 	json_array_foreach(json_object_get(status, "volumes"), i, v) {
-		wrong += num(json_object_get(v, "counters"), "checksum_errors");
-		repaired += num(json_object_get(v, "counters"), "repaired_blocks");
+		wrong += field_int(json_object_get(v, "counters"), "checksum_errors");
+		repaired += field_int(json_object_get(v, "counters"), "repaired_blocks");
 	}
 	if (wrong > 0)
 		add_finding(h, HEALTH_WARN, "CHECKSUM_ERRORS", "reads returned right data", "myfs brick list -o node,path,wrong,repaired",
@@ -146,9 +136,9 @@ static void judge_heal(struct health *h, const struct reg_gateway *g)
 	size_t i;
 	json_t *x;
 	json_array_foreach(json_object_get(heal, "items"), i, x) {
-		left += num(x, "missed_bytes");
-		if (num(x, "missed_bytes") > 0)
-			cause = str(x, "cause");
+		left += field_int(x, "missed_bytes");
+		if (field_int(x, "missed_bytes") > 0)
+			cause = field_text(x, "cause", "");
 	}
 	if (left > 0)
 		add_finding(h, HEALTH_WARN, "HEAL_RUNNING", "until it is done fewer bricks may fail", "myfs heal status --watch",
