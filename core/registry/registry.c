@@ -11,12 +11,22 @@
 #define REG_APPLICATION_ID 0x6d796673 /* "myfs" */
 #define REG_BUSY_MS        5000
 
+/* New with format 2. */
+#define SCHEMA_TARGETS                                                                                                 \
+	"CREATE TABLE target(lun BLOB PRIMARY KEY REFERENCES lun(gfid) ON DELETE CASCADE DEFERRABLE INITIALLY "        \
+	"DEFERRED,"                                                                                                    \
+	" protos INTEGER NOT NULL, enabled INTEGER NOT NULL, open INTEGER NOT NULL, auth INTEGER NOT NULL,"            \
+	" iqn TEXT NOT NULL, home TEXT NOT NULL, chap_user TEXT NOT NULL, chap_secret TEXT NOT NULL,"                  \
+	" mutual_user TEXT NOT NULL, mutual_secret TEXT NOT NULL) WITHOUT ROWID;"                                      \
+	"CREATE TABLE acl(lun BLOB NOT NULL REFERENCES lun(gfid) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,"     \
+	" who TEXT NOT NULL, PRIMARY KEY(lun, who)) WITHOUT ROWID;"
+
 static const char schema[] =
     "CREATE TABLE cluster(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE node(name TEXT PRIMARY KEY, address TEXT NOT NULL, control TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE gateway(name TEXT PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, control TEXT NOT NULL, nbd_uri TEXT NOT "
     "NULL,"
-    " nbd_tcp_uri TEXT NOT NULL) WITHOUT ROWID;"
+    " nbd_tcp_uri TEXT NOT NULL, portals TEXT NOT NULL DEFAULT '') WITHOUT ROWID;"
     "CREATE TABLE volume(name TEXT PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, k INTEGER NOT NULL, r INTEGER NOT NULL,"
     " chunk_bytes INTEGER NOT NULL, sets INTEGER NOT NULL, started INTEGER NOT NULL, created_ns INTEGER NOT NULL) "
     "WITHOUT ROWID;"
@@ -33,7 +43,12 @@ static const char schema[] =
     "CREATE INDEX lun_by_name ON lun(volume, name);"
     "CREATE TABLE history(id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL DEFAULT "
     "(strftime('%Y-%m-%dT%H:%M:%fZ','now')),"
-    " who TEXT NOT NULL, what TEXT NOT NULL);";
+    " who TEXT NOT NULL, what TEXT NOT NULL);" SCHEMA_TARGETS;
+
+/* Steps from one format to the next; LUNs that were reachable stay so. */
+static const char upgrade_1_2[] = "ALTER TABLE gateway ADD COLUMN portals TEXT NOT NULL DEFAULT '';" SCHEMA_TARGETS
+				  "INSERT INTO target SELECT gfid, 1, 1, 1, 1, '', '', '', '', '', '' FROM lun;";
+static const char *const upgrades[REG_FORMAT] = {NULL, upgrade_1_2}; /* [the format it starts from] */
 
 static int code_of_sqlite(int sq)
 {
@@ -131,16 +146,20 @@ static int check_pages(struct registry *r, struct err *e)
 	return rc;
 }
 
-static int write_schema(struct registry *r, struct err *e)
+static int write_marks(struct registry *r, struct err *e)
 {
 	char mark[128];
-	int rc = registry_exec(r, schema, e);
 
-	if (rc)
-		return rc;
 	snprintf(mark, sizeof(mark), "PRAGMA application_id=%d; PRAGMA user_version=%d;", REG_APPLICATION_ID,
 		 REG_FORMAT);
 	return registry_exec(r, mark, e);
+}
+
+static int write_schema(struct registry *r, struct err *e)
+{
+	int rc = registry_exec(r, schema, e);
+
+	return rc ? rc : write_marks(r, e);
 }
 
 /* Reads the marks; an empty database becomes ours when create is set. Two creators at once: the lock lets one in, the
@@ -160,7 +179,7 @@ static int check_or_create(struct registry *r, bool create, struct err *e)
 		rc = write_schema(r, e);
 	} else if (!rc && app != REG_APPLICATION_ID) {
 		rc = err_set(e, -EUCLEAN, "%s is not a myfs registry", r->path);
-	} else if (!rc && version != REG_FORMAT) {
+	} else if (!rc && (version < 1 || version > REG_FORMAT)) {
 		rc = err_set(e, -EUCLEAN, "registry %s has format %lld, this program knows %d: use the newer program",
 			     r->path, (long long)version, REG_FORMAT);
 	}
@@ -171,6 +190,40 @@ static int check_or_create(struct registry *r, bool create, struct err *e)
 			registry_rollback(r);
 	}
 	return rc;
+}
+
+/* Brings an older format up to ours. Several programs may try at once: under the write lock the second finds it done.
+ */
+static int upgrade(struct registry *r, struct err *e)
+{
+	int64_t version = 0;
+	int rc = query_integer(r, "PRAGMA user_version", &version, e);
+
+	if (rc || version == REG_FORMAT)
+		return rc;
+	rc = registry_begin(r, e);
+	if (rc)
+		return rc;
+	rc = query_integer(r, "PRAGMA user_version", &version, e);
+	for (int64_t at = version; !rc && at < REG_FORMAT; at++)
+		rc = registry_exec(r, upgrades[at], e);
+	if (!rc)
+		rc = write_marks(r, e);
+	if (rc) {
+		registry_rollback(r);
+		return err_wrap(e, rc, "registry %s cannot be brought from format %lld to %d", r->path,
+				(long long)version, REG_FORMAT);
+	}
+	return registry_commit(r, e);
+}
+
+/* It holds secrets. A file of another user cannot be changed and is left as it is. */
+static void restrict_access(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0 && (st.st_mode & 07) && chmod(path, st.st_mode & 0770) < 0)
+		return;
 }
 
 static int open_db(struct registry *r, bool create, struct err *e)
@@ -210,7 +263,11 @@ int registry_open(const char *path, bool create, struct registry **ret, struct e
 	if (!rc)
 		rc = check_pages(r, e);
 	if (!rc)
+		restrict_access(path);
+	if (!rc)
 		rc = registry_exec(r, "PRAGMA journal_mode=WAL", e);
+	if (!rc)
+		rc = upgrade(r, e);
 	if (rc) {
 		registry_close(r);
 		return rc;

@@ -4,6 +4,7 @@
  * backend is SQLite (WAL, one file); an etcd backend can join behind the same functions. Calls are synchronous and
  * short: they are for control paths only. Text fields are NUL-terminated; names are [a-z0-9][a-z0-9._-]{0,62}.
  *
+ * The file holds CHAP secrets: access of others than its owner and group is taken away when it is opened.
  * A registry file that is damaged or of a newer format is refused with a clear error and never overwritten. */
 #ifndef MYFS_REGISTRY_H
 #define MYFS_REGISTRY_H
@@ -14,7 +15,10 @@
 
 #define REG_NAME   64
 #define REG_PATH   512
-#define REG_FORMAT 1
+#define REG_FORMAT 2
+#define REG_IQN    224 /* RFC 3720 3.2.6.1: 223 bytes */
+#define REG_CHAP   64
+#define REG_WHO    224 /* an initiator's IQN or an address range */
 
 struct registry;
 
@@ -33,6 +37,7 @@ struct reg_gateway {
 	char nbd_uri[REG_PATH]; /* prefix clients use: "nbd+unix:///%s?socket=/.." or "nbd://host:port/%s", %s = export
 				   name */
 	char nbd_tcp_uri[REG_PATH]; /* the TCP form, empty when it does not listen on TCP */
+	char portals[REG_PATH];     /* iSCSI portals "192.0.2.11:3260 192.0.2.12:3260", empty = no iSCSI here */
 };
 struct reg_volume {
 	char name[REG_NAME];
@@ -62,7 +67,28 @@ struct reg_lun {
 	uint64_t created_ns, deleted_ns;
 };
 
-/* Opens (creating when create is set). 0, -ENOENT, -EUCLEAN (damaged, not a registry, newer format) with text. */
+/* How a LUN is offered to clients: one row for every LUN, which goes with it. */
+#define REG_PROTO_NBD   1u
+#define REG_PROTO_ISCSI 2u
+enum reg_auth { REG_AUTH_NONE = 0, REG_AUTH_CHAP = 1, REG_AUTH_MUTUAL = 2 };
+struct reg_target {
+	struct gfid lun;
+	uint32_t protos;     /* REG_PROTO_* */
+	uint32_t enabled;    /* iSCSI: 0 = logins are refused */
+	uint32_t open;       /* 1 = anybody may attach; else only who the ACL names (and local unix sockets) */
+	uint32_t auth;       /* enum reg_auth, of iSCSI */
+	char iqn[REG_IQN];   /* empty until iSCSI is first wanted */
+	char home[REG_NAME]; /* gateway that exports it while it has no owner */
+	char chap_user[REG_CHAP], chap_secret[REG_CHAP];
+	char mutual_user[REG_CHAP], mutual_secret[REG_CHAP];
+};
+struct reg_acl {
+	struct gfid lun;
+	char who[REG_WHO]; /* "iqn.1993-08.org.debian:01:abc", "192.0.2.0/24" */
+};
+
+/* Opens (creating when create is set). A file of an older format is brought up to REG_FORMAT in one transaction. 0,
+ * -ENOENT, -EUCLEAN (damaged, not a registry, newer format) with text. */
 int registry_open(const char *path, bool create, struct registry **ret, struct err *e);
 void registry_close(struct registry *r);
 /* Changes whenever any process committed a change: poll it to know when to reconcile. */
@@ -106,6 +132,15 @@ int reg_lun_get_gfid(struct registry *r, const struct gfid *gfid, struct reg_lun
 int reg_lun_delete(struct registry *r, const struct gfid *gfid, struct err *e);
 /* volume NULL = all; state < 0 = any; ordered by volume, name. */
 int reg_lun_list(struct registry *r, const char *volume, int state, struct reg_lun **ret, size_t *ret_n, struct err *e);
+
+int reg_target_put(struct registry *r, const struct reg_target *t, struct err *e); /* -ENOENT: no such LUN */
+int reg_target_get(struct registry *r, const struct gfid *lun, struct reg_target *ret, struct err *e);
+int reg_target_list(struct registry *r, struct reg_target **ret, size_t *ret_n, struct err *e);
+int reg_acl_add(struct registry *r, const struct reg_acl *a, struct err *e); /* present already: success */
+/* -ENOENT when it was not there. */
+int reg_acl_remove(struct registry *r, const struct reg_acl *a, struct err *e);
+/* lun NULL = all; ordered by lun, who. */
+int reg_acl_list(struct registry *r, const struct gfid *lun, struct reg_acl **ret, size_t *ret_n, struct err *e);
 
 /* Append-only audit line: who (user@host), what (command line without secrets). */
 int reg_history_add(struct registry *r, const char *who, const char *what, struct err *e);

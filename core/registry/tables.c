@@ -30,8 +30,7 @@ struct table {
 	{                                                                                                              \
 		name_, sizeof(struct type), ARRAY_LEN(columns_), columns_                                              \
 	}
-#define TABLE_COLUMNS_MAX 10
-#define SQL_MAX           1024
+#define SQL_MAX 1024
 
 static const struct column node_columns[] = {
     COLUMN(reg_node, name, COLUMN_NAME),
@@ -43,7 +42,7 @@ static const struct table node_table = TABLE("node", reg_node, node_columns);
 static const struct column gateway_columns[] = {
     COLUMN(reg_gateway, name, COLUMN_NAME),        COLUMN(reg_gateway, uuid, COLUMN_GFID),
     COLUMN(reg_gateway, control, COLUMN_TEXT),     COLUMN(reg_gateway, nbd_uri, COLUMN_TEXT),
-    COLUMN(reg_gateway, nbd_tcp_uri, COLUMN_TEXT),
+    COLUMN(reg_gateway, nbd_tcp_uri, COLUMN_TEXT), COLUMN(reg_gateway, portals, COLUMN_TEXT),
 };
 static const struct table gateway_table = TABLE("gateway", reg_gateway, gateway_columns);
 
@@ -70,6 +69,22 @@ static const struct column lun_columns[] = {
     COLUMN(reg_lun, deleted_ns, COLUMN_U64),
 };
 static const struct table lun_table = TABLE("lun", reg_lun, lun_columns);
+
+static const struct column target_columns[] = {
+    COLUMN(reg_target, lun, COLUMN_GFID),           COLUMN(reg_target, protos, COLUMN_U32),
+    COLUMN(reg_target, enabled, COLUMN_U32),        COLUMN(reg_target, open, COLUMN_U32),
+    COLUMN(reg_target, auth, COLUMN_U32),           COLUMN(reg_target, iqn, COLUMN_TEXT),
+    COLUMN(reg_target, home, COLUMN_OPTIONAL_NAME), COLUMN(reg_target, chap_user, COLUMN_TEXT),
+    COLUMN(reg_target, chap_secret, COLUMN_TEXT),   COLUMN(reg_target, mutual_user, COLUMN_TEXT),
+    COLUMN(reg_target, mutual_secret, COLUMN_TEXT),
+};
+static const struct table target_table = TABLE("target", reg_target, target_columns);
+
+static const struct column acl_columns[] = {
+    COLUMN(reg_acl, lun, COLUMN_GFID),
+    COLUMN(reg_acl, who, COLUMN_TEXT),
+};
+static const struct table acl_table = TABLE("acl", reg_acl, acl_columns);
 
 bool reg_name_valid(const char *text)
 {
@@ -291,6 +306,7 @@ static int table_get(struct registry *r, const struct table *t, const char *wher
 		struct reg_volume volume;
 		struct reg_brick brick;
 		struct reg_lun lun;
+		struct reg_target target;
 	} row;
 	int rc = query(r, t, where, b, n, &st, e);
 
@@ -521,4 +537,56 @@ int reg_lun_list(struct registry *r, const char *volume, int state, struct reg_l
 	return table_list(r, &lun_table,
 			  "WHERE (?1='' OR volume=?1) AND (?2 < 0 OR state=?2) ORDER BY volume, name, gfid", b, 2,
 			  (void **)ret, ret_n, e);
+}
+
+int reg_target_put(struct registry *r, const struct reg_target *t, struct err *e)
+{
+	if (t->auth > REG_AUTH_MUTUAL || (t->protos & ~(REG_PROTO_NBD | REG_PROTO_ISCSI)))
+		return err_set(e, -EINVAL, "target: unknown protocol or authentication");
+	return table_put(r, &target_table, t, e);
+}
+
+int reg_target_get(struct registry *r, const struct gfid *lun, struct reg_target *ret, struct err *e)
+{
+	return table_get(r, &target_table, "WHERE lun=?1", &(struct bind){.gfid = lun}, 1, ret, e);
+}
+
+int reg_target_list(struct registry *r, struct reg_target **ret, size_t *ret_n, struct err *e)
+{
+	return table_list(r, &target_table, "ORDER BY lun", NULL, 0, (void **)ret, ret_n, e);
+}
+
+/* One row of the acl table into a statement of two parameters. */
+static int acl_exec(struct registry *r, const char *sql, const struct reg_acl *a, bool deleting, struct err *e)
+{
+	sqlite3_stmt *st = NULL;
+	int rc = registry_prepare(r, sql, &st, e);
+
+	if (rc)
+		return rc;
+	bind_field(st, 1, &acl_columns[0], &a->lun);
+	bind_field(st, 2, &acl_columns[1], a->who);
+	rc = step_done(r, st, &acl_table, deleting, e);
+	sqlite3_finalize(st);
+	return rc;
+}
+
+int reg_acl_add(struct registry *r, const struct reg_acl *a, struct err *e)
+{
+	if (a->who[0] == '\0' || strnlen(a->who, sizeof(a->who)) == sizeof(a->who))
+		return err_set(e, -EINVAL, "acl: a name of 1 to %zu bytes is needed", sizeof(a->who) - 1);
+	return acl_exec(r, "INSERT INTO acl VALUES(?1,?2) ON CONFLICT DO NOTHING", a, false, e);
+}
+
+int reg_acl_remove(struct registry *r, const struct reg_acl *a, struct err *e)
+{
+	int rc = acl_exec(r, "DELETE FROM acl WHERE lun=?1 AND who=?2", a, true, e);
+
+	return rc == 0 && sqlite3_changes(r->db) == 0 ? err_set(e, -ENOENT, "%s is not on the list", a->who) : rc;
+}
+
+int reg_acl_list(struct registry *r, const struct gfid *lun, struct reg_acl **ret, size_t *ret_n, struct err *e)
+{
+	return table_list(r, &acl_table, lun ? "WHERE lun=?1 ORDER BY who" : "ORDER BY lun, who",
+			  &(struct bind){.gfid = lun}, lun ? 1 : 0, (void **)ret, ret_n, e);
 }
