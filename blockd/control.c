@@ -149,6 +149,7 @@ const struct control_method blockd_methods[] = {
     {"lun.resize", method_lun_resize},
     {"lun.delete", method_lun_delete},
     {"lun.release", method_lun_release},
+    {"lun.compare_and_write", method_lun_compare_and_write},
     {"trash.list", method_trash_list},
     {"trash.restore", method_trash_restore},
     {"trash.purge", method_trash_purge},

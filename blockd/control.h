@@ -20,9 +20,13 @@ json_t *json_u64(uint64_t v);
 
 typedef int method_fn(void *arg, const json_t *params, json_t **ret, struct control_error *error); /* YIELDS */
 /* ---- control_lun.c ---- */
+/* The row that params' "spec" names. 0 or -1. */
+int control_find_lun(struct blockd *d, const json_t *params, struct reg_lun *ret, struct control_error *error);
 method_fn method_lun_create, method_lun_list, method_lun_info, method_lun_du, method_lun_resize, method_lun_delete,
     method_lun_release;
 method_fn method_trash_list, method_trash_restore, method_trash_purge;
+/* ---- compare.c ---- */
+method_fn method_lun_compare_and_write;
 /* ---- control_state.c ---- */
 method_fn method_status, method_session_list, method_heal_status, method_heal_pause, method_heal_resume,
     method_heal_throttle;

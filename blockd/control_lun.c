@@ -127,7 +127,7 @@ static json_t *lun_used(struct blockd *d, const struct reg_lun *row) YIELDS
 
 /* ---- finding ---- */
 
-static int find_spec(struct blockd *d, const json_t *params, struct reg_lun *ret, struct control_error *error)
+int control_find_lun(struct blockd *d, const json_t *params, struct reg_lun *ret, struct control_error *error)
 {
 	const char *spec = param_text(params, "spec");
 	char volume[REG_NAME], name[REG_NAME], what[WHAT];
@@ -268,7 +268,7 @@ int method_lun_info(void *arg, const json_t *params, json_t **ret, struct contro
 	struct blockd *d = arg;
 	struct reg_lun row;
 
-	if (find_spec(d, params, &row, error) < 0)
+	if (control_find_lun(d, params, &row, error) < 0)
 		return -1;
 	*ret = lun_json_one(d, &row, lun_used(d, &row));
 	return 0;
@@ -282,7 +282,7 @@ int method_lun_du(void *arg, const json_t *params, json_t **ret, struct control_
 	size_t n = 0;
 
 	if (param_text(params, "spec")) {
-		if (find_spec(d, params, &one, error) < 0)
+		if (control_find_lun(d, params, &one, error) < 0)
 			return -1;
 		*ret = json_pack("{s:[o]}", "items", lun_json_one(d, &one, lun_used(d, &one)));
 		return 0;
@@ -306,7 +306,7 @@ int method_lun_resize(void *arg, const json_t *params, json_t **ret, struct cont
 	char what[WHAT];
 	int rc;
 
-	if (find_spec(d, params, &row, error) < 0 || param_u64(params, "size_bytes", 0, &size, error) < 0)
+	if (control_find_lun(d, params, &row, error) < 0 || param_u64(params, "size_bytes", 0, &size, error) < 0)
 		return -1;
 	rc = lun_resize(d, &row, size, param_flag(params, "allow_shrink"), param_flag(params, "discard"), &e);
 	snprintf(what, sizeof(what), "cannot resize %s/%s", row.volume, row.name);
@@ -340,7 +340,7 @@ int method_lun_delete(void *arg, const json_t *params, json_t **ret, struct cont
 	struct reg_lun row;
 	struct err e = ERR_INIT;
 	char id[GFID_TEXT], what[WHAT];
-	int rc = find_spec(d, params, &row, error);
+	int rc = control_find_lun(d, params, &row, error);
 
 	if (rc < 0 && error->exit_code == 5 && param_flag(params, "if_exists")) {
 		*error = (struct control_error){.code = ""};

@@ -51,14 +51,20 @@ static int find_row(struct blockd *d, const char *spec, struct reg_lun *ret, str
 	return reg_lun_get(d->registry, volume, name, ret, e);
 }
 
-static void fill_info(const struct reg_lun *row, struct nbd_export_info *info)
+/* peer: NULL for nobody in particular. A client on this host is told where the control socket is: handlers/tcmu asks
+ * there for what NBD has no command for. */
+static void fill_info(const struct blockd *d, const struct reg_lun *row, const struct stream *peer,
+		      struct nbd_export_info *info)
 {
+	bool local = peer && peer->is_unix && strncmp(d->self.control, "unix:", 5) == 0;
+
 	*info = (struct nbd_export_info){.size_bytes = row->size_bytes,
 					 .min_block = 1,
 					 .preferred_block = PREFERRED_BLOCK,
 					 .max_block = MAX_BLOCK_BYTES,
 					 .multi_conn = true};
-	snprintf(info->description, sizeof(info->description), "myfs LUN, %u byte blocks", row->block_size);
+	snprintf(info->description, sizeof(info->description), "myfs LUN, %u byte blocks%s%s", row->block_size,
+		 local ? CONTROL_MARK : "", local ? d->self.control + 5 : "");
 }
 
 static int export_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description),
@@ -85,11 +91,10 @@ static int export_info(void *arg, const char *name, const struct stream *peer, s
 	struct reg_lun row;
 	int rc = find_row(arg, name, &row, e);
 
-	(void)peer;
 	if (rc == 0 && row.state != REG_LUN_READY)
 		rc = err_set(e, -ENOENT, "%s is being made or deleted", name);
 	if (rc == 0)
-		fill_info(&row, info);
+		fill_info(arg, &row, peer, info);
 	return rc;
 }
 
@@ -101,7 +106,6 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 	struct reg_lun row;
 	int rc = find_row(d, name, &row, e);
 
-	(void)peer;
 	if (rc < 0)
 		return rc;
 	x = calloc(1, sizeof(*x));
@@ -115,7 +119,7 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 	x->generation = x->lun->generation;
 	x->lun->sessions++;
 	x->lun->keep_ns = LUN_KEEP_OPEN_NS; /* it may have been opened only to be healed */
-	fill_info(&x->lun->row, info);
+	fill_info(d, &x->lun->row, peer, info);
 	*ret = x;
 	return 0;
 }
@@ -129,22 +133,24 @@ static void export_close(struct nbd_export *x)
 
 static int export_read(struct nbd_export *x, uint64_t off, uint32_t len, struct bufs *out)
 {
-	int rc = lun_enter(x->lun, x->generation);
+	struct span span = {.off = off, .len = len};
+	int rc = lun_enter_span(x->lun, x->generation, &span);
 
 	if (rc == 0) {
 		rc = dht_read(x->lun->file, off, len, out);
-		lun_leave(x->lun, rc);
+		lun_leave_span(x->lun, &span, rc);
 	}
 	return rc;
 }
 
 static int export_write(struct nbd_export *x, uint64_t off, struct iov data, bool fua)
 {
-	int rc = lun_enter(x->lun, x->generation);
+	struct span span = {.off = off, .len = iov_bytes(data)};
+	int rc = lun_enter_span(x->lun, x->generation, &span);
 
 	if (rc == 0) {
 		rc = dht_write(x->lun->file, off, data, fua);
-		lun_leave(x->lun, rc);
+		lun_leave_span(x->lun, &span, rc);
 	}
 	return rc;
 }
@@ -162,11 +168,12 @@ static int export_flush(struct nbd_export *x)
 
 static int export_trim(struct nbd_export *x, uint64_t off, uint64_t len, bool fua)
 {
-	int rc = lun_enter(x->lun, x->generation);
+	struct span span = {.off = off, .len = len};
+	int rc = lun_enter_span(x->lun, x->generation, &span);
 
 	if (rc == 0) {
 		rc = dht_zero(x->lun->file, off, len, fua);
-		lun_leave(x->lun, rc);
+		lun_leave_span(x->lun, &span, rc);
 	}
 	return rc;
 }

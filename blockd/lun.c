@@ -25,6 +25,7 @@ static struct lun *lun_new(struct blockd *d, const struct reg_lun *row)
 	l->row = *row;
 	l->keep_ns = LUN_KEEP_OPEN_NS;
 	waitq_init(&l->changed);
+	span_table_init(&l->spans);
 	list_init(&l->node);
 	list_push_back(&d->luns, &l->node);
 	return l;
@@ -239,6 +240,21 @@ void lun_leave(struct lun *l, int rc)
 	}
 	if (--l->requests == 0 && UNLIKELY(l->state == LUN_CLOSING))
 		waitq_wake_all(&l->changed);
+}
+
+int lun_enter_span(struct lun *l, uint32_t generation, struct span *s)
+{
+	int rc = lun_enter(l, generation);
+
+	if (rc == 0)
+		span_enter(&l->spans, s); /* counted in l->requests: the file stays open meanwhile */
+	return rc;
+}
+
+void lun_leave_span(struct lun *l, struct span *s, int rc)
+{
+	span_leave(&l->spans, s);
+	lun_leave(l, rc);
 }
 
 /* ---- closing ---- */

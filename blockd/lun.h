@@ -12,6 +12,7 @@
 #ifndef MYFS_BLOCKD_LUN_H
 #define MYFS_BLOCKD_LUN_H
 
+#include "blockd/span.h"
 #include "blockd/volumes.h"
 
 #define LUN_KEEP_OPEN_NS (60 * NS_PER_S) /* without users: clients come back */
@@ -41,6 +42,7 @@ struct lun {
 	uint32_t turn;      /* number of ended open attempts */
 	struct err failure; /* of the last attempt; code 0 when it went well */
 	struct lun_rate rate;
+	struct span_table spans; /* of running requests that name bytes */
 };
 
 /* Makes sure the LUN is open and keeps it so until lun_release. -EBUSY: another gateway serves it to somebody. */
@@ -60,5 +62,22 @@ bool lun_whole(const struct lun *l);
 /* Bracket of one request of a session of generation g. -ESHUTDOWN: not any more. */
 int lun_enter(struct lun *l, uint32_t generation);
 void lun_leave(struct lun *l, int rc); /* rc of the request: being deposed is noticed here */
+/* The same for one that names bytes: waits while a request that is alone on some of them runs. */
+int lun_enter_span(struct lun *l, uint32_t generation, struct span *s) YIELDS;
+void lun_leave_span(struct lun *l, struct span *s, int rc);
+
+/* Writes data when the LUN holds `expected` there, else tells where it first differs; nothing else reads or writes any of
+ * these bytes meanwhile. Across a death of the gateway the unit that is old or new as a whole is the block of 4096, as
+ * for any write. The caller holds the LUN. */
+#define LUN_COMPARE_MAX_BYTES KIB(256)
+struct lun_compare {
+	uint64_t off;
+	uint32_t len; /* 1 .. LUN_COMPARE_MAX_BYTES */
+	const uint8_t *expected, *data;
+	bool fua;
+	bool written;        /* out */
+	uint64_t differs_at; /* out, when not written: of the LUN */
+};
+int lun_compare_and_write(struct lun *l, struct lun_compare *c, struct err *e) YIELDS;
 
 #endif

@@ -35,23 +35,6 @@ struct control_conn {
 	size_t used, cap;
 };
 
-int control_fail(struct control_error *e, const char *code, int exit_code, const char *why, const char *data,
-		 const char *next, const char *message_fmt, ...)
-{
-	va_list ap;
-
-	memset(e, 0, sizeof(*e));
-	snprintf(e->code, sizeof(e->code), "%s", code);
-	e->exit_code = exit_code;
-	snprintf(e->why, sizeof(e->why), "%s", why ? why : "");
-	snprintf(e->data, sizeof(e->data), "%s", data ? data : "");
-	snprintf(e->next[0], sizeof(e->next[0]), "%s", next ? next : "");
-	va_start(ap, message_fmt);
-	vsnprintf(e->message, sizeof(e->message), message_fmt, ap);
-	va_end(ap);
-	return -1;
-}
-
 static void set_text(json_t *o, const char *key, const char *text)
 {
 	if (text[0])

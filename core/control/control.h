@@ -22,6 +22,7 @@ struct control_error {
 	char why[512];
 	char data[256];
 	char next[3][256];
+	bool unknown; /* nobody can say whether the request was carried out (control_call only) */
 };
 /* Fills all; NULL or "" leaves a line out. Returns -1. */
 int control_fail(struct control_error *e, const char *code, int exit_code, const char *why, const char *data,
@@ -32,6 +33,10 @@ struct control_method {
 	/* In a fiber. params borrowed (may be NULL). 0 and *ret_result owned (NULL = {}), or -1 with error filled. */
 	int (*run)(void *arg, const json_t *params, json_t **ret_result, struct control_error *error);
 };
+
+/* The description of an NBD export tells clients on the same host where its gateway's control socket is:
+ * "myfs LUN, 4096 byte blocks; control /run/myfs/blockd-gw1.sock". */
+#define CONTROL_MARK "; control "
 
 struct control_server;
 /* methods: array ended by {NULL, NULL}, borrowed. */

@@ -12,6 +12,23 @@
 
 #define CONTROL_REPLY_MAX MIB(64)
 
+int control_fail(struct control_error *e, const char *code, int exit_code, const char *why, const char *data,
+		 const char *next, const char *message_fmt, ...)
+{
+	va_list ap;
+
+	memset(e, 0, sizeof(*e));
+	snprintf(e->code, sizeof(e->code), "%s", code);
+	e->exit_code = exit_code;
+	snprintf(e->why, sizeof(e->why), "%s", why ? why : "");
+	snprintf(e->data, sizeof(e->data), "%s", data ? data : "");
+	snprintf(e->next[0], sizeof(e->next[0]), "%s", next ? next : "");
+	va_start(ap, message_fmt);
+	vsnprintf(e->message, sizeof(e->message), message_fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec t;
@@ -210,7 +227,10 @@ int control_call(const char *socket_path, const char *method, const json_t *para
 		rc = send_all(fd, line, strlen(line), deadline_ms);
 	if (!rc)
 		rc = receive_line(fd, deadline_ms, &reply, &reply_len);
+	bool sent = fd >= 0, answered = rc == 0;
 	rc = rc ? no_answer(error, rc, socket_path) : read_reply(reply, reply_len, ret_result, error);
+	if (rc)
+		error->unknown = sent && (!answered || strcmp(error->code, "E-PROTO-02") == 0);
 	free(line);
 	free(reply);
 	if (fd >= 0)

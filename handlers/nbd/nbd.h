@@ -17,7 +17,7 @@ struct nbd_export_info {
 	uint64_t size_bytes;
 	uint32_t min_block, preferred_block, max_block; /* 1, 4096, 32 MiB */
 	bool read_only, multi_conn, rotational;
-	char description[128];
+	char description[192];
 };
 
 /* All may be YIELDS. Ranges are inside the export. Errors: negative codes; the session maps err_class() to NBD errors

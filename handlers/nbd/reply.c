@@ -89,6 +89,7 @@ uint32_t nbd_error_of(int rc, const struct nbd_request *r)
 	case -ERANGE:
 		return NBD_EINVAL;
 	case -ESHUTDOWN:
+	case -ETIMEDOUT: /* too few bricks answered in time: not served now, which is not the same as not readable (EIO) */
 		return NBD_ESHUTDOWN;
 	case -EOPNOTSUPP: /* "Error values": ENOTSUP only for a fast zero */
 		return r->cmd == NBD_CMD_WRITE_ZEROES && r->fast_zero ? NBD_ENOTSUP : NBD_EINVAL;

@@ -209,10 +209,10 @@ static void errors_of_ours_become_errors_of_the_protocol(void **state)
 	    {-ESHUTDOWN, NBD_ESHUTDOWN},
 	    {-MYFS_E_FENCED, NBD_ESHUTDOWN},
 	    {-MYFS_E_UNREADABLE, NBD_EIO},
-	    {-MYFS_E_QUORUM, NBD_EIO},
+	    {-MYFS_E_QUORUM, NBD_ESHUTDOWN},
 	    {-EOPNOTSUPP, NBD_EINVAL},
 	    {-EOVERFLOW, NBD_EIO},
-	    {-ETIMEDOUT, NBD_EIO},
+	    {-ETIMEDOUT, NBD_ESHUTDOWN},
 	};
 	struct nbd_request r = {.cmd = NBD_CMD_WRITE_ZEROES};
 
