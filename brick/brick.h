@@ -16,6 +16,7 @@
 
 struct brick;
 struct brick_host;
+struct debug_delay;
 struct brick_identity;
 struct bp_stat_res;
 struct tree;
@@ -74,6 +75,8 @@ int brick_host_new(struct brick_host **ret);
 void brick_host_free(struct brick_host *h);                 /* no bricks, no connections left */
 void brick_host_handle(void *arg, struct rpc_request *req); /* YIELDS */
 void brick_host_on_open(void *arg, struct rpc_conn *c);
+/* Holds back answers of reads, writes, syncs and heals; d is borrowed, NULL = off. */
+void brick_host_set_delay(struct brick_host *h, struct debug_delay *d);
 void brick_host_on_close(void *arg, struct rpc_conn *c);
 int brick_host_add(struct brick_host *h, struct brick *b); /* -EEXIST when a brick of this uuid is there */
 /* Ends the brick's connections and waits until their requests have returned. */

@@ -5,6 +5,7 @@
 #include <brick.h>
 
 #include "brick/brick.h"
+#include "brick/debug_delay.h"
 #include "brick/domain.h"
 #include "brick/frag.h"
 #include "brick/journal.h"
@@ -96,6 +97,7 @@ struct brick {
 	unsigned room_waiters;
 
 	struct brick_counters count;
+	struct debug_delay *delay; /* serve.c; borrowed from the host, NULL: none */
 };
 
 /* ---- space.c: may this PREP be accepted, as to disk and journal ---- */

@@ -27,6 +27,7 @@ static const char help[] =
     "  --control unix:PATH  control socket for the myfs command (default: the registry's)\n"
     "  --psk FILE           cluster key for TLS on TCP, 32 bytes, mode 0600\n"
     "  --allow-plain-tcp    TCP without TLS, for tests only\n"
+    "  --debug-delay N%:Tms hold back N % of all answers by T ms, to see what a slow disk does to the cluster; for tests only\n"
     "  --log LEVEL          error, warn, note, info or debug (default note)\n"
     "  --help, --version\n"
     "\n"
@@ -98,9 +99,11 @@ static int parse_options(int argc, char **argv, struct options *o)
 	    {"registry", required_argument, NULL, 'r'}, {"node", required_argument, NULL, 'n'},
 	    {"listen", required_argument, NULL, 'l'},   {"control", required_argument, NULL, 'c'},
 	    {"psk", required_argument, NULL, 'p'},      {"allow-plain-tcp", no_argument, NULL, 'P'},
+	    {"debug-delay", required_argument, NULL, 'D'},
 	    {"log", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
 	    {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
 	};
+	struct err e = ERR_INIT;
 	int c, rc;
 
 	while ((c = getopt_long(argc, argv, "h", known, NULL)) != -1) {
@@ -124,6 +127,10 @@ static int parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'P':
 			o->node.allow_plain_tcp = true;
+			break;
+		case 'D':
+			if (debug_delay_parse(optarg, &o->node.delay, &e))
+				return bad_usage("--debug-delay", e.text);
 			break;
 		case 'L':
 			if (!set_level(optarg))

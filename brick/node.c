@@ -375,6 +375,8 @@ static int start(struct node *n, struct err *e) YIELDS
 	if (!rc && brick_host_new(&n->host))
 		rc = err_set(e, -ENOMEM, "out of memory");
 	if (!rc)
+		brick_host_set_delay(n->host, &n->cfg.delay);
+	if (!rc)
 		rc = start_server(n, e);
 	if (!rc) {
 		n->watching = true;

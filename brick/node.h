@@ -13,6 +13,7 @@
 #define MYFS_BRICK_NODE_H
 
 #include "brick/brick.h"
+#include "brick/debug_delay.h"
 #include "core/base/list.h"
 #include "core/registry/registry.h"
 
@@ -26,6 +27,7 @@ struct node_config {
 	struct address listen[NODE_LISTEN_MAX]; /* none: the address the registry has for the node */
 	unsigned n_listen;
 	struct gfid boot;   /* kernel boot id */
+	struct debug_delay delay;
 	uint64_t max_files; /* file descriptors this process may have */
 };
 

@@ -13,6 +13,7 @@
 
 struct brick_host {
 	struct list bricks;
+	struct debug_delay *delay; /* borrowed; NULL: none */
 };
 
 /* ---- host ---- */
@@ -35,6 +36,11 @@ void brick_host_free(struct brick_host *h)
 	free(h);
 }
 
+void brick_host_set_delay(struct brick_host *h, struct debug_delay *d)
+{
+	h->delay = d;
+}
+
 static struct brick *host_find(const struct brick_host *h, const char uuid[16])
 {
 	list_for_each(b, &h->bricks, struct brick, host_node)
@@ -47,6 +53,7 @@ int brick_host_add(struct brick_host *h, struct brick *b)
 {
 	if (host_find(h, (const char *)b->id.brick.b))
 		return -EEXIST;
+	b->delay = h->delay;
 	list_push_back(&h->bricks, &b->host_node);
 	return 0;
 }
@@ -157,6 +164,7 @@ static void serve_prep(struct session *s, struct rpc_request *req) YIELDS
 		rc = tx_prepare(s->b, s, &a, &req->payload, &delta);
 		put_epoch(s, req, a.domain);
 	}
+	debug_delay_answer(s->b->delay);
 	rpc_reply(req, rc, NULL, NULL, &delta, delta.len ? 1 : 0);
 	buf_unref(delta.owner);
 }
@@ -182,6 +190,7 @@ static void serve_read(struct session *s, struct rpc_request *req) YIELDS
 		rc = rows_request_read(s->b, s, &a, &res, crc, &payload);
 		put_epoch(s, req, a.domain);
 	}
+	debug_delay_answer(s->b->delay);
 	rpc_reply(req, rc, (xdrproc_t)xdr_bp_read_res, &res, &payload, payload.len ? 1 : 0);
 	buf_unref(payload.owner);
 }
@@ -192,6 +201,7 @@ static void serve_sync(struct session *s, struct rpc_request *req) YIELDS
 	int rc = rpc_decode_into(req, (xdrproc_t)xdr_bp_floor_args, &a);
 	if (rc == 0)
 		rc = tx_sync(s->b, s, &a);
+	debug_delay_answer(s->b->delay);
 	reply(req, rc);
 }
 
@@ -214,6 +224,7 @@ static void serve_healw(struct session *s, struct rpc_request *req) YIELDS
 		rc = rows_request_heal(s->b, s, &a, &req->payload);
 		put_epoch(s, req, a.domain);
 	}
+	debug_delay_answer(s->b->delay);
 	reply(req, rc);
 }
 
