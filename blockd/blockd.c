@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "blockd/gateways.h"
 #include "blockd/lun.h"
 #include "blockd/reconcile.h"
 #include "blockd/watch.h"
@@ -67,6 +68,7 @@ static void blockd_free(struct blockd *d)
 	if (!d)
 		return;
 	watch_stop(d);
+	gateways_free(d);
 	gfid_set_close(&d->attention);
 	gfid_set_close(&d->resizing);
 	gfid_set_close(&d->trashed);
@@ -93,14 +95,17 @@ int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct er
 	list_init(&d->volumes);
 	list_init(&d->luns);
 	list_init(&d->watches);
+	list_init(&d->gateways);
 	waitq_init(&d->quiet);
 	waitq_init(&d->kick);
 	rc = load_self(d, cfg, e);
 	if (rc == 0)
 		rc = load_sets(d, e);
 	if (rc == 0) {
+		rc = gateways_start(d); /* first: volumes ask who else is there */
 		volumes_refresh(d);
-		rc = watch_start(d);
+		if (rc == 0)
+			rc = watch_start(d);
 		if (rc == 0)
 			rc = reconcile_start(d);
 		if (rc < 0)
@@ -129,6 +134,7 @@ void blockd_stop(struct blockd *d)
 		nbd_server_stop(d->nbd);
 	d->stopping = true;
 	waitq_wake_all(&d->kick);
+	gateways_stop(d);
 	luns_close_all(d);
 	while (d->fibers > 0)
 		waitq_wait(&d->quiet);

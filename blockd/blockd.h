@@ -3,6 +3,7 @@
  *   NBD client -> exports.c -> lun.c (open LUNs) -> dht/
  *   control socket -> control*.c -> catalogue.c, lun.c, volumes.c
  *   watch.c: idle LUNs closed, stale ones healed
+ *   gateways.c: who else serves, and what a dead gateway leaves
  *   reconcile.c: registry -> volumes.c, catalogue.c (unfinished changes)
  *
  * The registry says what should exist; nothing here is remembered only in memory that a kill -9 may not lose. */
@@ -33,6 +34,7 @@ struct blockd {
 	    attention; /* LUNs whose bricks may differ: open ones, and those closed before all bricks agreed */
 	struct gfid_set resizing; /* LUNs whose new size is in the registry and maybe not yet on the bricks */
 	struct gfid_set trashed;  /* memory only: LUNs in the trash whose rename is known to be done */
+	struct list gateways;     /* gateways.c: the others */
 	struct list watches;      /* watch.c: what is known of attention's entries */
 	unsigned heals;           /* watch.c: LUNs held open to be healed */
 	unsigned fibers;          /* background fibers running */

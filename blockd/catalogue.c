@@ -274,7 +274,11 @@ int lun_resize(struct blockd *d, const struct reg_lun *row, uint64_t size_bytes,
 		rc = lun_hold(d, &now, &l, e);
 		if (rc == 0) {
 			now = l->row; /* the owner may have been recorded */
-			rc = resize_open(l, &now, size_bytes, discard, e);
+			rc = lun_enter(l, l->generation); /* or it would be closed under us when it is moved */
+			if (rc == 0) {
+				rc = resize_open(l, &now, size_bytes, discard, e);
+				lun_leave(l, rc);
+			}
 			lun_release(l);
 		}
 	}
@@ -316,7 +320,7 @@ int lun_finish_purge(struct blockd *d, const struct reg_lun *row, struct err *e)
 		return rc;
 	rc = row_again(d, &row->gfid, REG_LUN_PURGING, &now, e);
 	if (rc == 0)
-		rc = lun_expel(d, &now.gfid, e);
+		rc = lun_expel(d, &now.gfid, false, e);
 	if (rc == 0) {
 		rc = dht_trash(v->dht, now.name, &now.gfid, e);
 		if (rc == 0 || rc == -ENOENT) /* -ENOENT: it was never made */
@@ -342,7 +346,7 @@ static int record_delete(struct blockd *d, struct volume *v, const struct reg_lu
 	fmutex_lock(&v->changing);
 	rc = row_again(d, &row->gfid, REG_LUN_READY, &again, e);
 	if (rc == 0)
-		rc = lun_expel(d, &row->gfid, e);
+		rc = lun_expel(d, &row->gfid, false, e);
 	if (rc == 0 && again.owner[0] && strcmp(again.owner, d->self.name) != 0) {
 		/* Another gateway may have clients on it: opening it here asks that gateway. */
 		struct lun *l;
@@ -351,7 +355,7 @@ static int record_delete(struct blockd *d, struct volume *v, const struct reg_lu
 		if (rc == 0) {
 			again = l->row;
 			lun_release(l);
-			rc = lun_expel(d, &row->gfid, e);
+			rc = lun_expel(d, &row->gfid, false, e);
 		}
 	}
 	if (rc == 0) {
@@ -419,6 +423,8 @@ int lun_restore(struct blockd *d, const struct reg_lun *row, const char *name, s
 	if (rc == 0) {
 		snprintf(now.name, sizeof(now.name), "%s", name);
 		now.deleted_ns = 0;
+		if (now.owner[0]) /* closed everywhere; whoever restores it looks after it */
+			snprintf(now.owner, sizeof(now.owner), "%s", d->self.name);
 		rc = row_set_state(d, &now, REG_LUN_READY, e);
 	}
 	gfid_set_remove(&d->trashed, &row->gfid, NULL);

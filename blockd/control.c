@@ -8,6 +8,8 @@
 
 #include "blockd/reconcile.h"
 
+#define PING_KEPT_MAX_MS 1000u
+
 struct error_class {
 	int rc;
 	const char *code;
@@ -112,9 +114,12 @@ json_t *json_u64(uint64_t v)
 static int method_ping(void *arg, const json_t *params, json_t **ret, struct control_error *error)
 {
 	struct blockd *d = arg;
+	uint64_t after_ms;
 
-	(void)params;
-	(void)error;
+	if (param_u64(params, "after_ms", 0, &after_ms, error) < 0)
+		return -1;
+	if (after_ms > 0)
+		blockd_sleep(d, min_u64(after_ms, PING_KEPT_MAX_MS) * NS_PER_MS);
 	*ret = json_pack("{s:s,s:s}", "gateway", d->self.name, "version", MYFS_VERSION);
 	return 0;
 }
@@ -143,18 +148,20 @@ const struct control_method blockd_methods[] = {
     {"ping", method_ping},
     {"status", method_status},
     {"lun.create", method_lun_create},
-    {"lun.list", method_lun_list},
+    {"lun.list", cluster_lun_list},
     {"lun.info", method_lun_info},
     {"lun.du", method_lun_du},
     {"lun.resize", method_lun_resize},
     {"lun.delete", method_lun_delete},
+    {"lun.move", method_lun_move},
     {"lun.release", method_lun_release},
     {"lun.compare_and_write", method_lun_compare_and_write},
     {"trash.list", method_trash_list},
     {"trash.restore", method_trash_restore},
     {"trash.purge", method_trash_purge},
-    {"session.list", method_session_list},
-    {"heal.status", method_heal_status},
+    {"session.list", cluster_session_list},
+    {"gateway.list", method_gateway_list},
+    {"heal.status", cluster_heal_status},
     {"heal.pause", method_heal_pause},
     {"heal.resume", method_heal_resume},
     {"heal.throttle", method_heal_throttle},

@@ -22,11 +22,20 @@ typedef int method_fn(void *arg, const json_t *params, json_t **ret, struct cont
 /* ---- control_lun.c ---- */
 /* The row that params' "spec" names. 0 or -1. */
 int control_find_lun(struct blockd *d, const json_t *params, struct reg_lun *ret, struct control_error *error);
+json_t *control_lun_json(struct blockd *d, const struct reg_lun *row); /* schema myfs.lun/1 */
 method_fn method_lun_create, method_lun_list, method_lun_info, method_lun_du, method_lun_resize, method_lun_delete,
     method_lun_release;
 method_fn method_trash_list, method_trash_restore, method_trash_purge;
 /* ---- compare.c ---- */
 method_fn method_lun_compare_and_write;
+/* ---- control_cluster.c ---- */
+method_fn method_lun_move, method_gateway_list, cluster_session_list, cluster_lun_list, cluster_heal_status;
+/* Asked by another gateway: answer from what is here. */
+bool control_local(const json_t *params);
+/* Asks the gateway that serves the LUN instead, if there is one and it answers. 0 and *ret, -1 and *error: its answer.
+ * 1: it is for us. */
+int control_pass_on(struct blockd *d, const struct reg_lun *row, const char *method, const json_t *params, json_t **ret,
+		    struct control_error *error) YIELDS;
 /* ---- control_state.c ---- */
 method_fn method_status, method_session_list, method_heal_status, method_heal_pause, method_heal_resume,
     method_heal_throttle;

@@ -61,12 +61,14 @@ static json_t *lun_exports(struct blockd *d, const struct gateways *g, const str
 {
 	json_t *list = json_array();
 
-	for (size_t i = 0; i < g->n; i++) {
-		bool owner = strcmp(g->v[i].name, row->owner) == 0 ||
-			     (!row->owner[0] && strcmp(g->v[i].name, d->self.name) == 0);
+	for (size_t i = 0; i < 2 * g->n; i++) { /* the one that serves it first */
+		const struct reg_gateway *x = &g->v[i % g->n];
+		bool owner = strcmp(x->name, row->owner) == 0 || (!row->owner[0] && strcmp(x->name, d->self.name) == 0);
 
-		add_export(list, g->v[i].nbd_uri, spec, owner);
-		add_export(list, g->v[i].nbd_tcp_uri, spec, owner);
+		if (owner != (i < g->n))
+			continue;
+		add_export(list, x->nbd_uri, spec, owner);
+		add_export(list, x->nbd_tcp_uri, spec, owner);
 	}
 	return list;
 }
@@ -111,6 +113,11 @@ static json_t *lun_json_one(struct blockd *d, const struct reg_lun *row, json_t 
 	doc = lun_json(d, &g, row, used);
 	free(g.v);
 	return doc;
+}
+
+json_t *control_lun_json(struct blockd *d, const struct reg_lun *row)
+{
+	return lun_json_one(d, row, json_null());
 }
 
 /* Bytes on the bricks, or null when no brick can be asked. */
@@ -267,9 +274,13 @@ int method_lun_info(void *arg, const json_t *params, json_t **ret, struct contro
 {
 	struct blockd *d = arg;
 	struct reg_lun row;
+	int rc;
 
 	if (control_find_lun(d, params, &row, error) < 0)
 		return -1;
+	rc = control_pass_on(d, &row, "lun.info", params, ret, error);
+	if (rc <= 0)
+		return rc;
 	*ret = lun_json_one(d, &row, lun_used(d, &row));
 	return 0;
 }
@@ -308,6 +319,9 @@ int method_lun_resize(void *arg, const json_t *params, json_t **ret, struct cont
 
 	if (control_find_lun(d, params, &row, error) < 0 || param_u64(params, "size_bytes", 0, &size, error) < 0)
 		return -1;
+	rc = control_pass_on(d, &row, "lun.resize", params, ret, error);
+	if (rc <= 0)
+		return rc;
 	rc = lun_resize(d, &row, size, param_flag(params, "allow_shrink"), param_flag(params, "discard"), &e);
 	snprintf(what, sizeof(what), "cannot resize %s/%s", row.volume, row.name);
 	if (rc < 0)
@@ -347,8 +361,10 @@ int method_lun_delete(void *arg, const json_t *params, json_t **ret, struct cont
 		*ret = json_pack("{s:n}", "gfid");
 		return 0;
 	}
-	if (rc < 0)
-		return -1;
+	if (rc == 0)
+		rc = control_pass_on(d, &row, "lun.delete", params, ret, error);
+	if (rc <= 0)
+		return rc;
 	rc = lun_delete(d, &row, param_flag(params, "now"), &e);
 	snprintf(what, sizeof(what), "cannot delete %s/%s", row.volume, row.name);
 	if (rc == -EBUSY && d->nbd) {
@@ -377,7 +393,7 @@ int method_lun_release(void *arg, const json_t *params, json_t **ret, struct con
 	(void)ret;
 	if (!word || gfid_parse(word, &gfid) < 0)
 		return control_bad_input(error, "", "gfid is needed");
-	rc = lun_expel(d, &gfid, &e);
+	rc = lun_expel(d, &gfid, param_flag(params, "force"), &e);
 	snprintf(what, sizeof(what), "gateway %s does not let it go: %.100s", d->self.name, e.text);
 	return rc < 0 ? control_from_err(error, d, NULL, rc, &e, what) : 0;
 }

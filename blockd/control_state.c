@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "blockd/gateways.h"
 #include "blockd/watch.h"
 #include "brick.h" /* generated from core/rpc/brick.x */
 
@@ -287,7 +288,7 @@ static json_t *heal_volume_item(struct volume *v, bool *ret_checking)
 		struct ec_domain_status s;
 
 		if (!dht_volume_names_status(v->dht, i, &s)) {
-			h.behind |= !v->names_ready; /* else another gateway looks after them */
+			h.behind |= !v->names_ready && gateways_first(v->d); /* else another gateway looks after them */
 			continue;
 		}
 		heal_look(&h, i, &s);

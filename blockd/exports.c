@@ -126,7 +126,8 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 
 static void export_close(struct nbd_export *x)
 {
-	x->lun->sessions--;
+	if (x->generation == x->lun->generation)
+		x->lun->sessions--;
 	lun_release(x->lun);
 	free(x);
 }

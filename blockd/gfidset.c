@@ -43,7 +43,7 @@ static int set_append(struct gfid_set *s, const struct gfid *g, struct err *e)
 	return 0;
 }
 
-static int set_parse(struct gfid_set *s, char *text, struct err *e)
+static int set_parse(struct gfid_set *s, const char *key, char *text, struct err *e)
 {
 	char *save = NULL;
 
@@ -54,19 +54,18 @@ static int set_parse(struct gfid_set *s, char *text, struct err *e)
 		if (rc == 0 && !gfid_set_has(s, &g))
 			rc = set_append(s, &g, e);
 		if (rc < 0)
-			return err_set(e, -EUCLEAN, "registry setting %s: \"%.40s\" is not an id", s->key, word);
+			return err_set(e, -EUCLEAN, "registry setting %s: \"%.40s\" is not an id", key, word);
 	}
 	return 0;
 }
 
-int gfid_set_open(struct gfid_set *s, struct registry *r, const char *key, struct err *e)
+/* Adds what the registry has under key. */
+static int set_load(struct gfid_set *s, struct registry *r, const char *key, struct err *e)
 {
 	size_t cap = TEXT_BYTES(GFID_SET_MAX);
 	char *text = malloc(cap);
 	int rc;
 
-	*s = (struct gfid_set){.registry = r};
-	snprintf(s->key, sizeof(s->key), "%s", key);
 	if (!text)
 		return err_set(e, -ENOMEM, "no memory");
 	rc = reg_cluster_get(r, key, text, cap, NULL);
@@ -75,10 +74,34 @@ int gfid_set_open(struct gfid_set *s, struct registry *r, const char *key, struc
 	else if (rc < 0)
 		err_set(e, rc, "registry setting %s cannot be read: %s", key, err_name(rc));
 	else
-		rc = set_parse(s, text, e);
+		rc = set_parse(s, key, text, e);
 	free(text);
+	return rc;
+}
+
+int gfid_set_open(struct gfid_set *s, struct registry *r, const char *key, struct err *e)
+{
+	int rc;
+
+	*s = (struct gfid_set){.registry = r};
+	snprintf(s->key, sizeof(s->key), "%s", key);
+	rc = set_load(s, r, key, e);
 	if (rc < 0)
 		gfid_set_close(s);
+	return rc;
+}
+
+int gfid_set_take(struct gfid_set *s, const char *key, struct err *e)
+{
+	size_t before = s->n;
+	int rc = set_load(s, s->registry, key, e);
+
+	if (rc == 0 && s->n > before)
+		rc = set_save(s, e);
+	if (rc == 0 && s->n > before)
+		rc = reg_cluster_set(s->registry, key, "", e);
+	if (rc < 0)
+		s->n = before;
 	return rc;
 }
 

@@ -21,6 +21,9 @@ int gfid_set_open(struct gfid_set *s, struct registry *r, const char *key, struc
 void gfid_set_close(struct gfid_set *s);
 bool gfid_set_has(const struct gfid_set *s, const struct gfid *g);
 int gfid_set_add(struct gfid_set *s, const struct gfid *g, struct err *e);    /* present already: success */
+/* Everything under another key becomes part of this set, and that key empty. Inside the caller's registry transaction;
+ * when that fails the caller puts n back. */
+int gfid_set_take(struct gfid_set *s, const char *key, struct err *e);
 int gfid_set_remove(struct gfid_set *s, const struct gfid *g, struct err *e); /* absent: success */
 
 #endif

@@ -3,9 +3,12 @@
 
 #include <stdio.h>
 
+#include "blockd/gateways.h"
 #include "blockd/peer.h"
 #include "blockd/watch.h"
 #include "core/base/log.h"
+
+#define CLAIM_TRIES 4u
 
 struct lun *lun_find(struct blockd *d, const struct gfid *gfid)
 {
@@ -47,18 +50,19 @@ static void lun_become(struct lun *l, enum lun_state state)
 
 /* ---- open ---- */
 
-/* Owner in the registry: written after the takeover, because an empty owner also says that the LUN was never opened. */
+/* The registry's owner becomes us, if it still is who we think. -EAGAIN: somebody else's now; l->row tells whose. */
 static int lun_record_owner(struct lun *l, struct err *e)
 {
 	struct reg_lun row;
-	int rc;
+	int rc = registry_begin(l->d->registry, e);
 
-	if (strcmp(l->row.owner, l->d->self.name) == 0)
-		return 0;
-	rc = registry_begin(l->d->registry, e);
 	if (rc < 0)
 		return rc;
 	rc = reg_lun_get_gfid(l->d->registry, &l->row.gfid, &row, e);
+	if (rc == 0 && strcmp(row.owner, l->row.owner) != 0) {
+		l->row = row;
+		rc = -EAGAIN;
+	}
 	if (rc == 0) {
 		snprintf(row.owner, sizeof(row.owner), "%s", l->d->self.name);
 		rc = reg_lun_put(l->d->registry, &row, e);
@@ -68,29 +72,64 @@ static int lun_record_owner(struct lun *l, struct err *e)
 	else
 		registry_rollback(l->d->registry);
 	if (rc == 0)
-		snprintf(l->row.owner, sizeof(l->row.owner), "%s", l->d->self.name);
+		l->row = row;
 	return rc;
+}
+
+/* "gateway gw1 serves it (..); attach there: nbd://.. or nbd+unix://.." */
+static int refused_by(struct lun *l, const struct err *why, struct err *e)
+{
+	struct reg_gateway g;
+
+	if (reg_gateway_get(l->d->registry, l->row.owner, &g, NULL) < 0)
+		return err_set(e, -EBUSY, "%s", why->text);
+	return err_set(e, -EBUSY, "gateway %s serves it: %.200s; attach there: %.160s%s%.160s", l->row.owner, why->text,
+		       g.nbd_uri, g.nbd_uri[0] && g.nbd_tcp_uri[0] ? " or " : "", g.nbd_tcp_uri);
+}
+
+/* Makes us the owner in the registry, asking the present one first. A LUN that was never opened keeps its empty owner
+ * until it is, because that alone allows its domain to be seeded. */
+static int lun_claim(struct lun *l, struct err *e) YIELDS
+{
+	for (unsigned i = 0; i < CLAIM_TRIES; i++) {
+		struct err why = ERR_INIT;
+		int rc;
+
+		if (!l->row.owner[0] || strcmp(l->row.owner, l->d->self.name) == 0)
+			return 0;
+		/* Who cannot reach the bricks takes nothing away from those who may. */
+		if (dht_volume_wait_up(l->volume->dht, loop_now_ns() + l->d->io_timeout_ns, &why) < 0)
+			return err_set(e, -MYFS_E_QUORUM, "%s", why.text);
+		rc = peer_release_lun(l->d, l->row.owner, &l->row.gfid, l->take, &why);
+		if (rc < 0)
+			return rc == -EBUSY ? refused_by(l, &why, e) : err_set(e, rc, "%s", why.text);
+		rc = lun_record_owner(l, e);
+		if (rc != -EAGAIN)
+			return rc;
+	}
+	return err_set(e, -EBUSY, "its owner changes all the time (now %s); try again", l->row.owner);
 }
 
 static int lun_open_file(struct lun *l, struct err *e) YIELDS
 {
-	bool never_opened = l->row.owner[0] == '\0';
-	int rc = 0;
+	bool never_opened;
+	int rc = lun_claim(l, e);
 
-	if (!never_opened && strcmp(l->row.owner, l->d->self.name) != 0)
-		rc = peer_release_lun(l->d, l->row.owner, &l->row.gfid, e);
+	never_opened = l->row.owner[0] == '\0';
 	if (rc == 0)
 		rc = gfid_set_add(&l->d->attention, &l->row.gfid, e); /* L4 */
 	if (rc == 0)
 		rc = dht_open(l->volume->dht, l->row.name, &l->row.gfid, l->row.size_bytes, never_opened, &l->file, e);
-	if (rc == 0) {
+	if (rc == 0 && never_opened) {
 		rc = lun_record_owner(l, e);
+		if (rc == -EAGAIN)
+			err_set(e, -EBUSY, "gateway %s opened it at the same moment; try again", l->row.owner);
 		if (rc < 0) {
 			dht_close(l->file);
 			l->file = NULL;
 		}
 	}
-	return rc;
+	return rc == -EAGAIN ? -EBUSY : rc;
 }
 
 static int lun_open(struct lun *l, struct err *e) YIELDS
@@ -118,7 +157,6 @@ static int lun_open(struct lun *l, struct err *e) YIELDS
 		return rc;
 	}
 	l->revoked = l->volume->closing;
-	l->generation++;
 	l->rate = (struct lun_rate){0};
 	l->keep_ns = LUN_KEEP_OPEN_NS;
 	lun_become(l, LUN_OPEN);
@@ -146,6 +184,8 @@ static void lun_close_file(struct lun *l) YIELDS
 	struct ec_domain_status s;
 
 	assert(l->state == LUN_CLOSING && l->file); /* L1 */
+	l->generation++; /* L3: its sessions are over */
+	l->sessions = 0;
 	while (l->requests > 0)
 		waitq_wait(&l->changed);
 	dht_file_status(l->file, 0, &s);
@@ -194,6 +234,25 @@ static int lun_wait_open(struct lun *l, struct err *e) YIELDS
 	return 0;
 }
 
+int lun_take(struct blockd *d, const struct reg_lun *row, struct err *e)
+{
+	struct lun *l = lun_find(d, &row->gfid);
+	int rc;
+
+	if (!l)
+		l = lun_new(d, row);
+	if (!l)
+		return err_set(e, -ENOMEM, "no memory");
+	l->holds++;
+	l->take = true;
+	rc = lun_wait_open(l, e);
+	l->take = false;
+	if (rc == 0)
+		l->stays_until_ns = loop_now_ns() + LUN_STAYS_NS;
+	lun_release(l);
+	return rc;
+}
+
 int lun_hold(struct blockd *d, const struct reg_lun *row, struct lun **ret, struct err *e)
 {
 	struct lun *l = lun_find(d, &row->gfid);
@@ -223,6 +282,19 @@ void lun_release(struct lun *l)
 
 /* ---- requests ---- */
 
+/* It is served elsewhere, or is going to be. Its sessions end without an answer to what was not carried out: a client
+ * takes a lost connection as a reason to attach again and repeat, an error as the disk's last word. */
+static void lun_hand_over(struct lun *l)
+{
+	char spec[2 * REG_NAME];
+
+	l->revoked = true;
+	snprintf(spec, sizeof(spec), "%s/%s", l->row.volume, l->row.name);
+	if (l->d->nbd)
+		nbd_server_hang_up(l->d->nbd, spec);
+	watch_kick(l->d);
+}
+
 int lun_enter(struct lun *l, uint32_t generation)
 {
 	if (UNLIKELY(l->state != LUN_OPEN || l->revoked || l->generation != generation))
@@ -236,7 +308,7 @@ void lun_leave(struct lun *l, int rc)
 	assert(l->requests > 0);
 	if (UNLIKELY(rc == -MYFS_E_FENCED) && !l->revoked) {
 		log_warn("%s/%s was taken over by another gateway", l->row.volume, l->row.name);
-		l->revoked = true;
+		lun_hand_over(l);
 	}
 	if (--l->requests == 0 && UNLIKELY(l->state == LUN_CLOSING))
 		waitq_wake_all(&l->changed);
@@ -259,14 +331,18 @@ void lun_leave_span(struct lun *l, struct span *s, int rc)
 
 /* ---- closing ---- */
 
-int lun_expel(struct blockd *d, const struct gfid *gfid, struct err *e)
+int lun_expel(struct blockd *d, const struct gfid *gfid, bool force, struct err *e)
 {
 	for (;;) {
 		struct lun *l = lun_find(d, gfid);
 
 		if (!l || l->state == LUN_CLOSED)
 			return 0;
-		if (l->sessions > 0)
+		if (force && l->state == LUN_OPEN && !l->revoked)
+			lun_hand_over(l);
+		if (!force && !l->revoked && loop_now_ns() < l->stays_until_ns)
+			return err_set(e, -EBUSY, "%s/%s was moved here a moment ago", l->row.volume, l->row.name);
+		if (l->sessions > 0 && !l->revoked)
 			return err_set(e, -EBUSY, "%s/%s is attached by %u client%s", l->row.volume, l->row.name,
 				       l->sessions, l->sessions == 1 ? "" : "s");
 		l->holds++;
@@ -275,6 +351,20 @@ int lun_expel(struct blockd *d, const struct gfid *gfid, struct err *e)
 		else
 			waitq_wait(&l->changed);
 		lun_release(l);
+	}
+}
+
+void luns_follow(struct blockd *d)
+{
+	list_for_each(l, &d->luns, struct lun, node) {
+		struct reg_lun row;
+
+		if (l->state != LUN_OPEN || l->revoked || reg_lun_get_gfid(d->registry, &l->row.gfid, &row, NULL) < 0)
+			continue;
+		if (row.owner[0] && strcmp(row.owner, d->self.name) != 0) {
+			log_warn("%s/%s belongs to gateway %s now", l->row.volume, l->row.name, row.owner);
+			lun_hand_over(l);
+		}
 	}
 }
 

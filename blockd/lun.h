@@ -15,6 +15,7 @@
 #include "blockd/span.h"
 #include "blockd/volumes.h"
 
+#define LUN_STAYS_NS     (60 * NS_PER_S) /* after a move: its clients come here */
 #define LUN_KEEP_OPEN_NS (60 * NS_PER_S) /* without users: clients come back */
 
 enum lun_state { LUN_CLOSED, LUN_OPENING, LUN_OPEN, LUN_CLOSING };
@@ -33,8 +34,10 @@ struct lun {
 	enum lun_state state;
 	bool revoked; /* to be closed as soon as no request runs */
 	uint32_t generation;
+	bool take; /* somebody asked for it with force */
+	uint64_t stays_until_ns; /* it was moved here: not given away for a mere attach before */
 	unsigned holds; /* sessions and jobs */
-	unsigned sessions;
+	unsigned sessions; /* of this generation */
 	unsigned requests;
 	uint64_t idle_since_ns;
 	uint64_t keep_ns; /* how long it stays open without holders */
@@ -49,8 +52,13 @@ struct lun {
 int lun_hold(struct blockd *d, const struct reg_lun *row, struct lun **ret, struct err *e) YIELDS;
 void lun_release(struct lun *l);
 struct lun *lun_find(struct blockd *d, const struct gfid *gfid);
-/* Closes the LUN if it is open. -EBUSY while sessions use it (their peers are not told). */
-int lun_expel(struct blockd *d, const struct gfid *gfid, struct err *e) YIELDS;
+/* Opens it here even when clients use it on another gateway: there their requests end and their connections close. It
+ * stays here for a while although they may come back to where they were. */
+int lun_take(struct blockd *d, const struct reg_lun *row, struct err *e) YIELDS;
+/* Closes the LUN if it is open. -EBUSY while sessions use it (their peers are not told), unless force: then they end. */
+int lun_expel(struct blockd *d, const struct gfid *gfid, bool force, struct err *e) YIELDS;
+/* Lets go of LUNs that belong to another gateway in the registry. */
+void luns_follow(struct blockd *d);
 /* Every LUN of the volume is to be closed. */
 void luns_revoke(struct blockd *d, const struct volume *v);
 /* Closes what is idle or revoked; watch.c calls it every second. */

@@ -203,8 +203,10 @@ static void main_fiber(void *arg)
 	notify_send("STOPPING=1");
 	timer_init(&p->stop_timer, stop_too_slow, p);
 	timer_arm(&p->stop_timer, loop_now_ns() + STOP_MAX_NS);
-	if (p->control)
+	if (p->control) {
+		reconcile_kick(p->d); /* answers that were kept back go out */
 		control_server_stop(p->control);
+	}
 	blockd_stop(p->d);
 	timer_cancel(&p->stop_timer);
 	/* Readers of the connections just closed hear of it in the next turns of the loop, and free them. */

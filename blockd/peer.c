@@ -1,91 +1,142 @@
-/* peer.c - one request to another gateway's control socket, from a fiber. */
+/* peer.c - one request to another gateway's control socket and its answer. */
 #include "blockd/peer.h"
 
 #include <stdio.h>
 
+#include "blockd/gateways.h"
 #include "core/base/log.h"
 
-#define PEER_TIMEOUT_NS (3 * NS_PER_S)
-#define PEER_REPLY_MAX  16384u
+#define ANSWER_MAX MIB(64) /* as the control socket allows */
 
 static void shut(void *arg)
 {
 	stream_shutdown(arg);
 }
 
-/* Reads up to a newline. 0 and the text NUL-terminated, or -errno. */
-static int recv_line(struct stream *s, char *line, size_t cap) YIELDS
-{
-	size_t used = 0;
+struct line {
+	char *text;
+	size_t used, cap;
+};
 
-	while (used < cap - 1) {
-		ssize_t n = stream_recv(s, line + used, cap - 1 - used);
+/* Reads up to a newline; the text is NUL-terminated. */
+static int recv_line(struct stream *s, struct line *l) YIELDS
+{
+	do {
+		if (l->used + 1 >= l->cap) {
+			size_t cap = l->cap ? l->cap * 2 : 4096;
+			char *grown = cap <= ANSWER_MAX ? realloc(l->text, cap) : NULL;
+
+			if (!grown)
+				return cap <= ANSWER_MAX ? -ENOMEM : -EMSGSIZE;
+			l->text = grown;
+			l->cap = cap;
+		}
+		ssize_t n = stream_recv(s, l->text + l->used, l->cap - 1 - l->used);
 
 		if (n <= 0)
 			return n < 0 ? (int)n : -ENODATA;
-		used += (size_t)n;
-		line[used] = '\0';
-		if (strchr(line, '\n'))
-			return 0;
-	}
-	return -EMSGSIZE;
+		l->used += (size_t)n;
+		l->text[l->used] = '\0';
+	} while (!memchr(l->text, '\n', l->used));
+	return 0;
 }
 
-/* What the reply says: 0, -EBUSY, or -EPROTO when it cannot be understood. */
-static int read_reply(const char *line, struct err *e)
+static int exchange(struct blockd *d, const struct address *a, const char *request, uint64_t timeout_ns,
+		    struct line *answer) YIELDS
 {
-	json_t *reply = json_loads(line, 0, NULL);
-	const json_t *error = json_object_get(reply, "error");
-	const char *message = json_string_value(json_object_get(error, "message"));
-	int rc = json_is_true(json_object_get(reply, "ok")) ? 0 : -EPROTO;
-
-	if (rc < 0 && json_is_object(error))
-		rc = err_set(e, -EBUSY, "%s", message ? message : "the gateway that serves it does not let it go");
-	json_decref(reply);
-	return rc;
-}
-
-static int ask(struct blockd *d, const struct address *a, const char *request, char *line, struct err *e) YIELDS
-{
-	uint64_t deadline = loop_now_ns() + PEER_TIMEOUT_NS;
-	struct iovec v = {.iov_base = (void *)(uintptr_t)request, .iov_len = strlen(request)};
+	uint64_t deadline = loop_now_ns() + timeout_ns;
+	char newline = '\n';
+	const struct iovec v[2] = {{(void *)(uintptr_t)request, strlen(request)}, {&newline, 1}};
 	struct stream *s;
 	struct timer t;
-	int rc = net_connect(d->net, a, deadline, &s, e);
+	int rc = net_connect(d->net, a, deadline, &s, NULL);
 
 	if (rc < 0)
 		return rc;
 	timer_init(&t, shut, s);
 	timer_arm(&t, deadline);
-	rc = stream_send(s, &v, 1);
+	rc = stream_send(s, v, 2);
 	if (rc == 0)
-		rc = recv_line(s, line, PEER_REPLY_MAX);
+		rc = recv_line(s, answer);
+	if (rc < 0 && !t.armed)
+		rc = -ETIMEDOUT;
 	timer_cancel(&t);
 	stream_close(s);
 	return rc;
 }
 
-int peer_release_lun(struct blockd *d, const char *owner, const struct gfid *gfid, struct err *e)
+static void copy_text(char *out, size_t cap, const json_t *from, const char *key)
 {
-	char text[GFID_TEXT], request[128], *line;
+	const char *text = json_string_value(json_object_get(from, key));
+
+	snprintf(out, cap, "%s", text ? text : "");
+}
+
+static int read_answer(const char *line, json_t **ret_result, struct control_error *error)
+{
+	json_t *answer = json_loads(line, 0, NULL), *result = json_object_get(answer, "result");
+	const json_t *x = json_object_get(answer, "error"), *next = json_object_get(x, "next");
+	int rc = -EPROTO;
+
+	if (json_is_true(json_object_get(answer, "ok")) && json_is_object(result)) {
+		*ret_result = json_incref(result);
+		rc = 0;
+	} else if (json_is_object(x)) {
+		memset(error, 0, sizeof(*error));
+		copy_text(error->code, sizeof(error->code), x, "code");
+		error->exit_code = (int)json_integer_value(json_object_get(x, "exit"));
+		copy_text(error->message, sizeof(error->message), x, "message");
+		copy_text(error->why, sizeof(error->why), x, "why");
+		copy_text(error->data, sizeof(error->data), x, "data");
+		for (size_t i = 0; i < json_array_size(next) && i < ARRAY_LEN(error->next); i++)
+			if (json_is_string(json_array_get(next, i)))
+				snprintf(error->next[i], sizeof(error->next[i]), "%s",
+					 json_string_value(json_array_get(next, i)));
+		rc = -EREMOTEIO;
+	}
+	json_decref(answer);
+	return rc;
+}
+
+int peer_call(struct blockd *d, const char *gateway, const char *method, json_t *params, uint64_t timeout_ns,
+	      json_t **ret_result, struct control_error *error)
+{
+	json_t *request = json_pack("{s:s,s:o*}", "method", method, "params", params);
+	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	struct line answer = {NULL, 0, 0};
 	struct reg_gateway peer;
 	struct address address;
+	int rc = text ? reg_gateway_get(d->registry, gateway, &peer, NULL) : -ENOMEM;
+
+	if (rc == 0)
+		rc = address_parse(peer.control, &address, NULL);
+	if (rc == 0)
+		rc = exchange(d, &address, text, timeout_ns, &answer);
+	if (rc == 0)
+		rc = read_answer(answer.text, ret_result, error);
+	free(answer.text);
+	free(text);
+	json_decref(request);
+	return rc;
+}
+
+int peer_release_lun(struct blockd *d, const char *owner, const struct gfid *gfid, bool force, struct err *e)
+{
+	char text[GFID_TEXT];
+	struct control_error error;
+	json_t *result = NULL;
 	int rc;
 
-	if (reg_gateway_get(d->registry, owner, &peer, NULL) < 0 || address_parse(peer.control, &address, NULL) < 0)
-		return 0;
-	line = malloc(PEER_REPLY_MAX);
-	if (!line)
-		return err_set(e, -ENOMEM, "no memory");
-	snprintf(request, sizeof(request), "{\"method\":\"lun.release\",\"params\":{\"gfid\":\"%s\"}}\n",
-		 gfid_text(gfid, text));
-	rc = ask(d, &address, request, line, NULL);
-	if (rc == 0)
-		rc = read_reply(line, e);
-	free(line);
-	if (rc < 0 && rc != -EBUSY) {
+	if (!gateways_may_answer(d, owner))
+		return 0; /* nobody to ask, or known to be silent */
+	rc = peer_call(d, owner, "lun.release", json_pack("{s:s,s:b}", "gfid", gfid_text(gfid, text), "force", (int)force),
+		       force ? PEER_MOVE_NS : PEER_ANSWER_NS, &result, &error);
+	json_decref(rc == 0 ? result : NULL);
+	if (rc == -EREMOTEIO)
+		return err_set(e, -EBUSY, "%s", error.why[0] ? error.why : error.message);
+	if (rc < 0 && force && gateways_may_answer(d, owner))
+		return err_set(e, -EBUSY, "gateway %s does not let it go (%s)", owner, err_name(rc));
+	if (rc < 0)
 		log_note("gateway %s does not answer (%s): its LUN is taken over", owner, err_name(rc));
-		rc = 0;
-	}
-	return rc;
+	return 0;
 }

@@ -6,6 +6,7 @@
 #include "blockd/reconcile.h"
 
 #include "blockd/catalogue.h"
+#include "blockd/gateways.h"
 #include "core/base/log.h"
 
 #define POLL_NS       (500 * NS_PER_MS)
@@ -16,8 +17,10 @@ static bool ours(struct blockd *d, const struct reg_lun *row)
 {
 	struct reg_gateway g;
 
-	return strcmp(row->owner, d->self.name) == 0 || row->owner[0] == '\0' ||
-	       reg_gateway_get(d->registry, row->owner, &g, NULL) == -ENOENT;
+	if (strcmp(row->owner, d->self.name) == 0)
+		return true;
+	return gateways_first(d) &&
+	       (row->owner[0] == '\0' || reg_gateway_get(d->registry, row->owner, &g, NULL) == -ENOENT);
 }
 
 typedef int finish_fn(struct blockd *d, const struct reg_lun *row, struct err *e); /* YIELDS */

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "blockd/gateways.h"
 #include "blockd/lun.h"
 #include "core/base/log.h"
 
@@ -185,8 +186,26 @@ int volume_names(struct volume *v, struct err *e)
 	return rc;
 }
 
-/* Opens the names in the background, as soon as there are bricks: a brick that returns gets missed names although
- * nobody asks. */
+/* True when nobody has to open the names: they are open here, on every set, and not taken over by another gateway. */
+static bool names_held(const struct volume *v)
+{
+	struct ec_domain_status s;
+
+	for (unsigned i = 0; i < dht_volume_sets(v->dht); i++)
+		if (!dht_volume_names_status(v->dht, i, &s))
+			return false;
+	return true;
+}
+
+static int names_take(struct volume *v, struct err *e) YIELDS
+{
+	int rc = volume_names(v, e);
+
+	return rc == 0 && !names_held(v) ? dht_namespace_open(v->dht, e) : rc;
+}
+
+/* Keeps the names open on the first gateway that lives, as soon as there are bricks: a brick that returns gets missed
+ * names although nobody asks. Others open them when they change one; then they come back here. */
 static void names_fiber(void *arg)
 {
 	struct volume *v = arg;
@@ -196,15 +215,16 @@ static void names_fiber(void *arg)
 	while (!v->closing && !d->stopping) {
 		struct err e = ERR_INIT;
 
-		if (volume_names(v, &e) == 0)
-			break;
-		if (!said)
-			log_warn("volume %s is not ready: %s", v->row.name, e.text);
-		said = true;
+		if (gateways_first(d) && (!v->names_ready || !names_held(v)) && names_take(v, &e) < 0) {
+			if (!said)
+				log_warn("volume %s is not ready: %s", v->row.name, e.text);
+			said = true;
+		} else if (said) {
+			log_note("volume %s is ready", v->row.name);
+			said = false;
+		}
 		blockd_sleep(d, NAMES_RETRY_NS);
 	}
-	if (said && v->names_ready)
-		log_note("volume %s is ready", v->row.name);
 	volume_put(v);
 	blockd_fiber_done(d);
 }
@@ -302,6 +322,8 @@ static void refresh_one(struct blockd *d, const struct reg_volume *row) YIELDS
 		volume_close(v);
 		v = NULL;
 	}
+	if (v)
+		heal_load(v); /* another gateway may have been told */
 	if (v || !row->started || rc < 0)
 		free(bricks);
 	else

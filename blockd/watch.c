@@ -126,6 +126,11 @@ static bool lun_behind(const struct lun *l)
 	return false;
 }
 
+static bool lun_is_ours(const struct blockd *d, const struct reg_lun *row)
+{
+	return !row->owner[0] || strcmp(row->owner, d->self.name) == 0;
+}
+
 struct heal_job {
 	struct blockd *d;
 	struct gfid gfid;
@@ -139,8 +144,9 @@ static int heal_lun(struct blockd *d, const struct gfid *gfid) YIELDS
 	struct lun *l;
 	int rc = reg_lun_get_gfid(d->registry, gfid, &row, &e);
 
-	if (rc == -ENOENT || (rc == 0 && row.state != REG_LUN_READY)) {
-		/* In the trash, or gone: nobody reads it. Restoring it opens it once (catalogue.c adds it again). */
+	if (rc == -ENOENT || (rc == 0 && (row.state != REG_LUN_READY || !lun_is_ours(d, &row)))) {
+		/* In the trash, or gone: nobody reads it. Restoring it opens it once (catalogue.c adds it again). Or another
+		 * gateway has it: whoever opens it heals it. */
 		watch_forget(d, gfid);
 		return 0;
 	}

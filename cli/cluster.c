@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define PING_TIMEOUT_MS 2000
 #define CONFIG_FILE "/etc/myfs/myfs.conf"
 
 char *demo_default_dir(char out[REG_PATH])
@@ -82,6 +83,15 @@ int cluster_ask_node(const struct invocation *in, const struct reg_node *node, c
 	return rc == 0 ? 0 : show_error(in, &e);
 }
 
+/* A gateway that is stopped must not keep the next one from being asked. */
+static bool answers(const char *path, struct control_error *e)
+{
+	json_t *result = NULL;
+	bool yes = control_call(path, "ping", NULL, PING_TIMEOUT_MS, &result, e) == 0;
+	json_decref(result);
+	return yes;
+}
+
 int cluster_ask_gateway(const struct invocation *in, const char *method, json_t *params, json_t **ret_result)
 {
 	struct registry *r = NULL;
@@ -104,7 +114,7 @@ int cluster_ask_gateway(const struct invocation *in, const char *method, json_t 
 	rc = -1;
 	for (size_t i = 0; i < n && rc != 0; i++) {
 		const char *path = unix_path(gateways[i].control);
-		if (path == NULL)
+		if (path == NULL || (n > 1 && !answers(path, &ce)))
 			continue;
 		rc = control_call(path, method, params, opt_timeout_ms(in, 60000), ret_result, &ce);
 		if (rc != 0 && ce.exit_code != EXIT_NO_ANSWER)

@@ -5,7 +5,8 @@
 #include "cli/command.h"
 
 extern const struct command LUN_COMMANDS[];     /* cmd_lun.c */
-extern const struct command TRASH_COMMANDS[];
+extern const struct command MOVE_COMMANDS[];    /* cmd_move.c */
+extern const struct command TRASH_COMMANDS[];   /* cmd_lun.c */
 extern const struct command SESSION_COMMANDS[];
 extern const struct command DEMO_COMMANDS[];    /* cmd_demo.c */
 extern const struct command NODE_COMMANDS[];    /* cmd_node.c */

@@ -40,20 +40,20 @@ static int make_dirs(const struct invocation *in, const char *path)
 }
 
 /* NBD's own port for the user's one demo when it is free; any other for demos elsewhere (tests, quickstart), which may be many. */
-static void choose_nbd_address(const struct invocation *in, char *out, size_t cap)
+static void choose_nbd_address(const struct invocation *in, int port, char *out, size_t cap)
 {
 	bool usual = !opt_given(in, "dir") && getenv("MYFS_DEMO_DIR") == NULL;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(DEMO_NBD_PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	usual = usual && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0;
 	close(fd);
-	snprintf(out, cap, "tcp:127.0.0.1:%d", usual ? DEMO_NBD_PORT : 0);
+	snprintf(out, cap, "tcp:127.0.0.1:%d", usual ? port : 0);
 }
 
-static int write_registry(const struct invocation *in, const struct demo *d, int nodes)
+static int write_registry(const struct invocation *in, const struct demo *d, int nodes, int gateways)
 {
-	char path[REG_PATH], nbd[64];
+	char path[REG_PATH], nbd[64], gateway[REG_NAME], key[REG_NAME + 32];
 	struct registry *r = NULL;
 	struct err e = ERR_INIT;
 	snprintf(path, sizeof(path), "%.400s/registry.db", d->dir);
@@ -67,9 +67,12 @@ static int write_registry(const struct invocation *in, const struct demo *d, int
 		snprintf(n.control, sizeof(n.control), "unix:%.400s/node%d/control.sock", d->dir, i);
 		rc = reg_node_put(r, &n, &e);
 	}
-	choose_nbd_address(in, nbd, sizeof(nbd));
-	if (rc == 0)
-		rc = reg_cluster_set(r, "demo.nbd_address", nbd, &e);
+	for (int i = 1; i <= gateways && rc == 0; i++) {
+		choose_nbd_address(in, DEMO_NBD_PORT + i - 1, nbd, sizeof(nbd));
+		snprintf(gateway, sizeof(gateway), "gw%d", i);
+		demo_address_key(gateway, key);
+		rc = reg_cluster_set(r, key, nbd, &e);
+	}
 	if (rc == 0)
 		rc = reg_cluster_set(r, "cluster.name", "demo", &e);
 	if (rc == 0)
@@ -78,15 +81,12 @@ static int write_registry(const struct invocation *in, const struct demo *d, int
 	return rc == 0 ? 0 : registry_failed(in, &e, "the demo's registry cannot be written");
 }
 
-static int make_tree(const struct invocation *in, const struct demo *d, int nodes)
+static int make_tree(const struct invocation *in, const struct demo *d, int nodes, int gateways)
 {
 	char path[REG_PATH];
 	int rc = make_dirs(in, d->dir);
-	for (int i = 0; i <= nodes && rc == 0; i++) {
-		if (i == 0)
-			snprintf(path, sizeof(path), "%.400s/gateway", d->dir);
-		else
-			snprintf(path, sizeof(path), "%.400s/node%d", d->dir, i);
+	for (int i = 1; i <= nodes + gateways && rc == 0; i++) {
+		snprintf(path, sizeof(path), i <= nodes ? "%.400s/node%d" : "%.400s/gw%d", d->dir, i <= nodes ? i : i - nodes);
 		rc = make_dirs(in, path);
 	}
 	if (rc != 0)
@@ -96,7 +96,7 @@ static int make_tree(const struct invocation *in, const struct demo *d, int node
 	if (fd < 0)
 		return system_failed(in, "cannot write", path);
 	close(fd);
-	return write_registry(in, d, nodes);
+	return write_registry(in, d, nodes, gateways);
 }
 
 static bool directory_is_empty(const char *path)
@@ -113,8 +113,8 @@ static bool directory_is_empty(const char *path)
 
 static int start_all(const struct invocation *in, const struct demo *d)
 {
-	struct demo_member m[DEMO_MAX_NODES + 1];
-	int n = demo_members(d, m, DEMO_MAX_NODES + 1), rc = 0;
+	struct demo_member m[DEMO_MAX_MEMBERS];
+	int n = demo_members(d, m, DEMO_MAX_MEMBERS), rc = 0;
 	for (int i = 0; i < n && rc == 0; i++)
 		rc = demo_start_member(in, d, &m[i]);
 	return rc;
@@ -151,7 +151,7 @@ static int wait_volume(const struct invocation *in)
 	return report(in, "E-START-02", EXIT_SYSTEM, "not all of its bricks answer", NULL, "myfs status; myfs brick list", "volume vol of the demo does not come up");
 }
 
-static int parse_up(const struct invocation *in, int *ret_nodes, int *ret_per_node, struct volume_plan *plan)
+static int parse_up(const struct invocation *in, int *ret_nodes, int *ret_gateways, struct volume_plan *plan)
 {
 	struct err e = ERR_INIT;
 	if (layout_parse(opt_value(in, "layout", "4+2"), &plan->k, &plan->r, &e) < 0)
@@ -163,8 +163,10 @@ static int parse_up(const struct invocation *in, int *ret_nodes, int *ret_per_no
 	int bricks = (int)((plan->k + plan->r) * plan->sets);
 	if (nodes < 1 || nodes > DEMO_MAX_NODES || plan->sets < 1 || bricks > VOLUME_MAX_BRICKS)
 		return usage_error(in, "--nodes is 1 to %d, --sets at least 1, at most %d bricks in all", DEMO_MAX_NODES, VOLUME_MAX_BRICKS);
+	*ret_gateways = atoi(opt_value(in, "gateways", "2"));
+	if (*ret_gateways < 1 || *ret_gateways > DEMO_MAX_GATEWAYS)
+		return usage_error(in, "--gateways is 1 to %d", DEMO_MAX_GATEWAYS);
 	*ret_nodes = nodes;
-	*ret_per_node = (bricks + nodes - 1) / nodes;
 	plan->chunk_bytes = 16384;
 	strcpy(plan->name, "vol");
 	return 0;
@@ -189,14 +191,14 @@ static void print_up(const struct invocation *in, const struct demo *d, const st
 	if (opt_given(in, "dir"))
 		printf("  export MYFS_REGISTRY=%s/registry.db\n", d->dir);
 	printf("Next:\n  myfs-block create vol/lun 10G\n  myfs status\n  myfs demo kill node2     # SIGKILL: its bricks are gone\n  myfs demo revive node2 && myfs heal status --watch\n"
-	       "  myfs demo down\n");
+	       "  myfs demo kill gw1       # its LUNs move to gw2\n  myfs demo down\n");
 }
 
 static int run_up(const struct invocation *in)
 {
 	static struct volume_plan plan;
 	struct demo d;
-	int nodes = 0, per_node = 0, rc = parse_up(in, &nodes, &per_node, &plan);
+	int nodes = 0, gateways = 0, rc = parse_up(in, &nodes, &gateways, &plan);
 	if (rc == 0)
 		rc = demo_locate(in, &d);
 	if (rc != 0)
@@ -208,9 +210,12 @@ static int run_up(const struct invocation *in)
 	if (fresh && !directory_is_empty(d.dir))
 		return report(in, "E-EXISTS-03", EXIT_EXISTS, "it holds files that no demo made", "nothing was changed", "choose another: --dir DIR",
 		            "%s cannot be used for a demo", d.dir);
-	say(in, fresh ? "starting %d nodes and a gateway ..." : "starting the demo in place again (%d nodes asked for) ...", nodes);
 	if (fresh)
-		rc = make_tree(in, &d, nodes);
+		say(in, "starting %d nodes and %d gateway%s ...", nodes, gateways, gateways == 1 ? "" : "s");
+	else
+		say(in, "starting the demo in place again ...");
+	if (fresh)
+		rc = make_tree(in, &d, nodes, gateways);
 	if (rc == 0)
 		rc = start_all(in, &d);
 	if (rc == 0 && fresh) {
@@ -234,12 +239,12 @@ static const struct column DEMO_COLUMNS[] = {
 static int run_status(const struct invocation *in)
 {
 	struct demo d;
-	struct demo_member m[DEMO_MAX_NODES + 1];
+	struct demo_member m[DEMO_MAX_MEMBERS];
 	int rc = demo_locate(in, &d);
 	if (rc != 0)
 		return rc;
 	json_t *rows = json_array();
-	int n = demo_exists(&d) ? demo_members(&d, m, DEMO_MAX_NODES + 1) : 0;
+	int n = demo_exists(&d) ? demo_members(&d, m, DEMO_MAX_MEMBERS) : 0;
 	for (int i = 0; i < n; i++) {
 		pid_t pid = proc_alive(m[i].pid);
 		json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:o,s:s}", "name", m[i].name, "what", m[i].gateway ? "blockd (gateway)" : "brickd (bricks)",
@@ -248,40 +253,50 @@ static int run_status(const struct invocation *in)
 	return print_rows(in, "myfs.demo/1", DEMO_COLUMNS, ARRAY_LEN(DEMO_COLUMNS), rows, "no demo is up: myfs demo up");
 }
 
-static int run_kill(const struct invocation *in)
+typedef int member_fn(const struct invocation *in, const struct demo *d, const struct demo_member *m);
+
+static int for_members(const struct invocation *in, member_fn *fn)
 {
 	struct demo d;
-	struct demo_member m;
-	int rc = demo_locate(in, &d);
+	struct demo_member m[DEMO_MAX_MEMBERS];
+	int n = 0, rc = demo_locate(in, &d);
 	for (int i = 0; i < in->n_args && rc == 0; i++) {
-		rc = demo_find(in, &d, in->args[i], &m);
-		if (rc != 0)
-			break;
-		if (proc_alive(m.pid) == 0) {
-			say(in, "%s is dead already", m.name);
-			continue;
-		}
-		if (proc_signal(m.pid, SIGKILL) < 0 || proc_wait_gone(m.pid, STOP_TIMEOUT_MS) < 0)
-			rc = report(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "%s cannot be killed", m.name);
-		else
-			say(in, "killed %s with SIGKILL; bring it back with: myfs demo revive %s", m.name, m.name);
+		rc = demo_find(in, &d, in->args[i], m, &n);
+		for (int k = 0; k < n && rc == 0; k++)
+			rc = fn(in, &d, &m[k]);
 	}
+	return rc;
+}
+
+static int kill_member(const struct invocation *in, const struct demo *d, const struct demo_member *m)
+{
+	(void)d;
+	if (proc_alive(m->pid) == 0) {
+		say(in, "%s is dead already", m->name);
+		return 0;
+	}
+	if (proc_signal(m->pid, SIGKILL) < 0 || proc_wait_gone(m->pid, STOP_TIMEOUT_MS) < 0)
+		return report(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "%s cannot be killed", m->name);
+	say(in, "killed %s with SIGKILL; bring it back with: myfs demo revive %s", m->name, m->name);
+	return 0;
+}
+
+static int run_kill(const struct invocation *in)
+{
+	return for_members(in, kill_member);
+}
+
+static int revive_member(const struct invocation *in, const struct demo *d, const struct demo_member *m)
+{
+	int rc = demo_start_member(in, d, m);
+	if (rc == 0)
+		say(in, "%s is back", m->name);
 	return rc;
 }
 
 static int run_revive(const struct invocation *in)
 {
-	struct demo d;
-	struct demo_member m;
-	int rc = demo_locate(in, &d);
-	for (int i = 0; i < in->n_args && rc == 0; i++) {
-		rc = demo_find(in, &d, in->args[i], &m);
-		if (rc == 0)
-			rc = demo_start_member(in, &d, &m);
-		if (rc == 0)
-			say(in, "%s is back", m.name);
-	}
-	return rc;
+	return for_members(in, revive_member);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -295,7 +310,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 static int run_down(const struct invocation *in)
 {
 	struct demo d;
-	struct demo_member m[DEMO_MAX_NODES + 1];
+	struct demo_member m[DEMO_MAX_MEMBERS];
 	int rc = demo_locate(in, &d);
 	if (rc != 0)
 		return rc;
@@ -303,8 +318,8 @@ static int run_down(const struct invocation *in)
 		say(in, "no demo is up in %s", d.dir);
 		return 0;
 	}
-	int n = demo_members(&d, m, DEMO_MAX_NODES + 1);
-	/* The gateway first: it hands its last writes to the bricks. */
+	int n = demo_members(&d, m, DEMO_MAX_MEMBERS);
+	/* Gateways first: they hand their last writes to the bricks. */
 	for (int i = n - 1; i >= 0; i--) {
 		if (proc_signal(m[i].pid, SIGTERM) == 0 && proc_wait_gone(m[i].pid, STOP_TIMEOUT_MS) == 0)
 			continue;
@@ -328,6 +343,7 @@ static const struct option_def UP_OPTIONS[] = {
 	{"nodes", 0, "N", "node daemons (default 3)", false},
 	{"layout", 0, "K+R", "layout of volume vol (default 4+2)", false},
 	{"sets", 0, "N", "brick sets (default 1)", false},
+	{"gateways", 0, "N", "gateways gw1, gw2 ... (default 2)", false},
 	{"journal", 0, "SIZE", "journal of each brick (default 64M)", false},
 	{"force", 0, NULL, "accept a layout that one node's loss would break", false},
 	{NULL, 0, NULL, NULL, false},
@@ -342,7 +358,7 @@ static const struct option_def DOWN_OPTIONS[] = {
 const struct command DEMO_COMMANDS[] = {
 	{"demo up", NULL, "", "start a private cluster on this machine", "  myfs demo up\n  myfs demo up --layout 2+1 --dir /tmp/d", 0, 0, UP_OPTIONS, run_up},
 	{"demo status", NULL, "", "which demo daemons run", NULL, 0, 0, DIR_OPTIONS, run_status},
-	{"demo kill", NULL, "MEMBER...", "SIGKILL a node (all its bricks) or the gateway", "  myfs demo kill node2", 1, MAX_ARGS, DIR_OPTIONS, run_kill},
+	{"demo kill", NULL, "MEMBER...", "SIGKILL a node (all its bricks) or a gateway; \"gateway\" is all of them", "  myfs demo kill node2\n  myfs demo kill gw1", 1, MAX_ARGS, DIR_OPTIONS, run_kill},
 	{"demo revive", NULL, "MEMBER...", "start a killed member again", "  myfs demo revive node2", 1, MAX_ARGS, DIR_OPTIONS, run_revive},
 	{"demo down", NULL, "", "stop the demo and remove its files", "  myfs demo down --keep", 0, 0, DOWN_OPTIONS, run_down},
 	{NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL},

@@ -22,7 +22,7 @@ int demo_locate(const struct invocation *in, struct demo *ret)
 	char cwd[REG_PATH] = "";
 	if (dir[0] != '/' && getcwd(cwd, sizeof(cwd)) == NULL)
 		return report(in, "E-SYSTEM-02", EXIT_SYSTEM, NULL, NULL, NULL, "the current directory cannot be read");
-	/* A unix socket path has at most 107 bytes: DIR/gateway/control.sock. */
+	/* A unix socket path has at most 107 bytes: DIR/node16/control.sock. */
 	int n = snprintf(ret->dir, sizeof(ret->dir), "%s%s%s", cwd, cwd[0] ? "/" : "", dir);
 	if (n > 80)
 		return report(in, "E-CONFIG-02", EXIT_SYSTEM, "sockets live in it, and their paths are limited to 107 bytes", "nothing was changed",
@@ -57,23 +57,31 @@ int demo_members(const struct demo *d, struct demo_member *ret, int cap)
 		snprintf(name, sizeof(name), "node%d", i);
 		n += fill_member(d, name, false, &ret[n]);
 	}
-	if (n < cap)
-		n += fill_member(d, "gateway", true, &ret[n]);
+	for (int i = 1; i <= DEMO_MAX_GATEWAYS && n < cap; i++) {
+		char name[REG_NAME];
+		snprintf(name, sizeof(name), "gw%d", i);
+		n += fill_member(d, name, true, &ret[n]);
+	}
 	return n;
 }
 
-int demo_find(const struct invocation *in, const struct demo *d, const char *name, struct demo_member *ret)
+int demo_find(const struct invocation *in, const struct demo *d, const char *name, struct demo_member *ret, int *ret_n)
 {
-	struct demo_member m[DEMO_MAX_NODES + 1];
-	int n = demo_members(d, m, DEMO_MAX_NODES + 1);
-	for (int i = 0; i < n; i++) {
-		if (strcmp(m[i].name, name) == 0) {
-			*ret = m[i];
-			return 0;
-		}
-	}
+	struct demo_member m[DEMO_MAX_MEMBERS];
+	int n = demo_members(d, m, DEMO_MAX_MEMBERS), found = 0;
+	for (int i = 0; i < n; i++)
+		if (strcmp(m[i].name, name) == 0 || (m[i].gateway && strcmp(name, "gateway") == 0))
+			ret[found++] = m[i];
+	*ret_n = found;
+	if (found > 0)
+		return 0;
 	return report(in, "E-NOTFOUND-05", EXIT_NOT_FOUND, n == 0 ? "no demo is up" : NULL, NULL, n == 0 ? "myfs demo up" : "myfs demo status",
 	            "the demo has no member called %s", name);
+}
+
+void demo_address_key(const char *gateway, char out[REG_NAME + 32])
+{
+	snprintf(out, REG_NAME + 32, "demo.nbd_address.%s", gateway);
 }
 
 /* Asks the control socket until it answers or the process is gone. */
@@ -97,19 +105,20 @@ static int wait_ready(const struct invocation *in, const struct demo_member *m)
 }
 
 /* Remembers the TCP port the gateway got. */
-static int keep_nbd_address(const struct invocation *in, const char *registry)
+static int keep_nbd_address(const struct invocation *in, const char *registry, const char *gateway)
 {
 	struct registry *r = NULL;
 	struct reg_gateway g;
 	struct err e = ERR_INIT;
-	char host[64], address[128];
+	char host[64], address[128], key[REG_NAME + 32];
 	unsigned port;
 	int rc = registry_open(registry, false, &r, &e);
 	if (rc == 0)
-		rc = reg_gateway_get(r, "gateway", &g, &e);
+		rc = reg_gateway_get(r, gateway, &g, &e);
 	if (rc == 0 && sscanf(g.nbd_tcp_uri, "nbd://%63[^:]:%u/", host, &port) == 2) {
 		snprintf(address, sizeof(address), "tcp:%s:%u", host, port);
-		rc = reg_cluster_set(r, "demo.nbd_address", address, &e);
+		demo_address_key(gateway, key);
+		rc = reg_cluster_set(r, key, address, &e);
 	}
 	registry_close(r);
 	return rc == 0 ? 0 : registry_failed(in, &e, "the demo's registry cannot be used");
@@ -124,16 +133,18 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 	if (join(program, d->bin, m->gateway ? "myfs-blockd" : "myfs-brickd") < 0 || join(registry, d->dir, "registry.db") < 0)
 		return report(in, "E-CONFIG-02", EXIT_SYSTEM, NULL, NULL, NULL, "a path of the demo is too long");
 	snprintf(control, sizeof(control), "unix:%s", m->control);
-	snprintf(nbd, sizeof(nbd), "unix:%s/gateway/nbd.sock", d->dir);
+	snprintf(nbd, sizeof(nbd), "unix:%s/%s/nbd.sock", d->dir, m->name);
 	char *brickd[] = {program, "--registry", registry, "--node", (char *)(uintptr_t)m->name, "--control", control, NULL};
-	char *blockd[] = {program, "--registry", registry, "--name", "gateway", "--control", control, "--nbd", nbd, "--nbd", NULL, NULL};
+	char *blockd[] = {program, "--registry", registry, "--name", (char *)(uintptr_t)m->name, "--control", control, "--nbd", nbd, "--nbd", NULL, NULL};
 	char tcp[REG_PATH];
 	struct registry *r = NULL;
 	if (m->gateway) {
 		/* The port of the first start is kept, so that URIs people copied stay good. 0 = any. */
 		if (registry_open(registry, false, &r, &e) < 0)
 			return registry_failed(in, &e, "the demo's registry cannot be opened");
-		if (reg_cluster_get(r, "demo.nbd_address", tcp, sizeof(tcp), NULL) < 0)
+		char key[REG_NAME + 32];
+		demo_address_key(m->name, key);
+		if (reg_cluster_get(r, key, tcp, sizeof(tcp), NULL) < 0)
 			snprintf(tcp, sizeof(tcp), "tcp:127.0.0.1:0");
 		registry_close(r);
 		blockd[10] = tcp;
@@ -142,5 +153,5 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 	if (rc < 0)
 		return report(in, "E-START-02", EXIT_SYSTEM, e.text, NULL, NULL, "%s of the demo cannot be started", m->name);
 	rc = wait_ready(in, m);
-	return rc == 0 && m->gateway ? keep_nbd_address(in, registry) : rc;
+	return rc == 0 && m->gateway ? keep_nbd_address(in, registry, m->name) : rc;
 }

@@ -109,8 +109,13 @@ static void judge_volume(struct health *h, const struct reg_volume *v)
 	add_finding(h, HEALTH_WARN, "BRICK_DOWN", effect, "bring the bricks back: myfs brick list", "volume %s runs on %" PRIu32 " of %" PRIu32 " bricks", v->name, up, total);
 }
 
-static void judge_gateway(struct health *h, const struct reg_gateway *g, const json_t *status)
+static void judge_gateway(struct health *h, const struct reg_gateway *g, const json_t *status, bool others)
 {
+	if (status == NULL && others) {
+		add_finding(h, HEALTH_WARN, "GATEWAY_DOWN", "its LUNs are served by the others; clients attach there", "start myfs-blockd (demo: myfs demo revive NAME)",
+		            "gateway %s does not answer", g->name);
+		return;
+	}
 	if (status == NULL) {
 		add_finding(h, HEALTH_ERR, "GATEWAY_DOWN", "its LUNs are not served; acknowledged data is on the bricks", "start myfs-blockd (demo: myfs demo revive gateway)",
 		            "gateway %s does not answer", g->name);
@@ -182,11 +187,19 @@ int health_gather(const struct invocation *in, struct health *h)
 		judge_bricks(h);
 		for (size_t i = 0; i < n_volumes; i++)
 			judge_volume(h, &volumes[i]);
+		size_t up = 0;
+		bool heal_judged = false;
+		for (size_t i = 0; i < n_gateways; i++) {
+			json_t *ping = ask_quietly(gateways[i].control, "ping");
+			up += ping != NULL;
+			json_decref(ping);
+		}
 		for (size_t i = 0; i < n_gateways; i++) {
 			json_t *status = ask_quietly(gateways[i].control, "status");
-			judge_gateway(h, &gateways[i], status);
-			if (status != NULL)
+			judge_gateway(h, &gateways[i], status, up > 0);
+			if (status != NULL && !heal_judged)
 				judge_heal(h, &gateways[i]);
+			heal_judged |= status != NULL; /* the answer is for all of them */
 			json_t *row = json_pack("{s:s,s:s}", "name", gateways[i].name, "state", status != NULL ? "up" : "no answer");
 			json_object_set_new(row, "status", status != NULL ? status : json_null());
 			json_array_append_new(h->gateways, row);

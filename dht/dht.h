@@ -40,7 +40,8 @@ bool dht_volume_names_status(const struct dht_volume *v, unsigned set, struct ec
  * durable. */
 int dht_namespace_init(struct dht_volume *v,
 		       struct err *e) YIELDS; /* /, /block, /.shard with layouts; only for volumes that may be new */
-/* Opens the namespace domain on every set, so that names missed by returning bricks are healed. */
+/* Opens the namespace domain on every set, again where another gateway took it, so that names missed by returning
+ * bricks are healed. */
 int dht_namespace_open(struct dht_volume *v, struct err *e) YIELDS;
 int dht_create(struct dht_volume *v, const char *name, const struct gfid *gfid, uint64_t size_bytes,
 	       struct err *e) YIELDS; /* /block/<name> */

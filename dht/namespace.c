@@ -56,6 +56,14 @@ static int names_wait_quorum(struct dht_volume *v, unsigned set, struct err *e) 
 				: 0;
 }
 
+static bool names_deposed(const struct ec_domain *domain)
+{
+	struct ec_domain_status s;
+
+	ec_domain_status(domain, &s);
+	return s.deposed;
+}
+
 static int names_domain(struct dht_volume *v, unsigned set, bool create, struct ec_domain **ret, struct err *e) YIELDS
 {
 	struct dht_names *names = &v->names[set];
@@ -65,6 +73,10 @@ static int names_domain(struct dht_volume *v, unsigned set, bool create, struct 
 	if (rc < 0)
 		return rc;
 	fmutex_lock(&names->lock);
+	if (names->domain && names_deposed(names->domain)) {
+		ec_domain_close(names->domain);
+		names->domain = NULL;
+	}
 	if (!names->domain)
 		rc = ec_domain_open(v->set[set], &opt, &names->domain, e);
 	*ret = rc < 0 ? *ret : names->domain;

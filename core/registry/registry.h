@@ -129,6 +129,8 @@ int reg_lun_put(struct registry *r, const struct reg_lun *l, struct err *e); /* 
 /* By name; among LUNs that are not in the trash or being purged. */
 int reg_lun_get(struct registry *r, const char *volume, const char *name, struct reg_lun *ret, struct err *e);
 int reg_lun_get_gfid(struct registry *r, const struct gfid *gfid, struct reg_lun *ret, struct err *e);
+/* Every LUN of one gateway becomes another's; *ret_n: how many. */
+int reg_lun_change_owner(struct registry *r, const char *from, const char *to, unsigned *ret_n, struct err *e);
 int reg_lun_delete(struct registry *r, const struct gfid *gfid, struct err *e);
 /* volume NULL = all; state < 0 = any; ordered by volume, name. */
 int reg_lun_list(struct registry *r, const char *volume, int state, struct reg_lun **ret, size_t *ret_n, struct err *e);

@@ -525,6 +525,15 @@ int reg_lun_get_gfid(struct registry *r, const struct gfid *gfid, struct reg_lun
 	return table_get(r, &lun_table, "WHERE gfid=?1", &(struct bind){.gfid = gfid}, 1, ret, e);
 }
 
+int reg_lun_change_owner(struct registry *r, const char *from, const char *to, unsigned *ret_n, struct err *e)
+{
+	int rc = exec_two_texts(r, "UPDATE lun SET owner=?2 WHERE owner=?1", from, to, e);
+
+	if (!rc)
+		*ret_n = (unsigned)sqlite3_changes(r->db);
+	return rc;
+}
+
 int reg_lun_delete(struct registry *r, const struct gfid *gfid, struct err *e)
 {
 	return table_delete(r, &lun_table, (struct bind){.gfid = gfid}, e);

@@ -1,7 +1,7 @@
 /* execute.c - hands one validated request to the provider and turns what comes back into a reply.
  *
  * Invariants: X1 a request with `error` set never reaches the provider. X2 every task leaves with exactly one complete
- * reply. */
+ * reply, or none when the client is to ask elsewhere. */
 #include "core/base/bytes.h"
 #include "handlers/nbd/nbd_priv.h"
 
@@ -119,7 +119,7 @@ static int run(struct nbd_task *t) YIELDS
 	}
 }
 
-void nbd_task_execute(struct nbd_task *t) YIELDS
+bool nbd_task_execute(struct nbd_task *t) YIELDS
 {
 	struct nbd_session *s = t->session;
 	bool structured = s->agreed.structured;
@@ -139,6 +139,8 @@ void nbd_task_execute(struct nbd_task *t) YIELDS
 	buf_unref(t->payload);
 	t->payload = NULL;
 
+	if (error && s->hung_up)
+		return false;
 	if (error)
 		nbd_reply_error(&t->reply, &t->req, structured, error, why);
 	else if (t->req.cmd == NBD_CMD_READ)
@@ -147,4 +149,5 @@ void nbd_task_execute(struct nbd_task *t) YIELDS
 		nbd_reply_block_status(&t->reply, &t->req);
 	else
 		nbd_reply_ok(&t->reply, &t->req, structured);
+	return true;
 }

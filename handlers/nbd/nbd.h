@@ -75,6 +75,9 @@ void nbd_server_stop(struct nbd_server *s) YIELDS;
 /* Requests that are still with the provider after nbd_server_stop finish later and free what they hold then: the
  * provider's arg must outlive its last close. NULL is fine. */
 void nbd_server_free(struct nbd_server *s);
+/* Ends the sessions of an export after their running requests. What was not carried out is not answered: the client is
+ * to attach elsewhere and send it again. */
+void nbd_server_hang_up(struct nbd_server *s, const char *export_name);
 /* Calls fn for every session past its handshake. */
 void nbd_server_sessions(struct nbd_server *s, void (*fn)(void *arg, const struct nbd_session_info *info), void *arg);
 

@@ -50,8 +50,8 @@ struct nbd_task {
 	unsigned sent_part;  /* and 0 = its head is next, n = its n-th slice */
 };
 
-/* Carries out t->req and fills t->reply. */
-void nbd_task_execute(struct nbd_task *t) YIELDS;
+/* Carries out t->req and fills t->reply. False: there is to be no reply. */
+bool nbd_task_execute(struct nbd_task *t) YIELDS;
 
 /* ---- output.c: replies, sent together once per loop iteration ---- */
 
@@ -80,6 +80,7 @@ struct nbd_session {
 	struct stream *stream;     /* owned; NULL after failed TLS */
 	enum nbd_phase phase;
 	bool draining;    /* new requests are answered ESHUTDOWN, the last reply ends the session */
+	bool hung_up;     /* draining, and errors are not sent: the export is served elsewhere */
 	struct timer cut; /* handshake deadline, later the linger limit */
 	struct nbd_agreed agreed;
 	struct nbd_limits limits;
@@ -95,6 +96,8 @@ struct nbd_session {
 /* Takes over stream (closed also on failure) and runs a session on it in a fiber of its own. */
 int nbd_session_start(struct nbd_server *server, struct nbd_door *door, struct stream *stream);
 void nbd_session_drain(struct nbd_session *s);
+/* The same, but requests that were not carried out get no answer. */
+void nbd_session_hang_up(struct nbd_session *s);
 /* Makes every receive and send fail soon. */
 void nbd_session_cut(struct nbd_session *s);
 /* The reply has been sent or dropped. */

@@ -222,6 +222,13 @@ void nbd_server_free(struct nbd_server *s)
 	server_unref(s);
 }
 
+void nbd_server_hang_up(struct nbd_server *s, const char *export_name)
+{
+	list_for_each(x, &s->sessions, struct nbd_session, node)
+		if (x->phase == NBD_PHASE_TRANSMISSION && strcmp(x->info.export_name, export_name) == 0)
+			nbd_session_hang_up(x);
+}
+
 void nbd_server_sessions(struct nbd_server *s, void (*fn)(void *arg, const struct nbd_session_info *info), void *arg)
 {
 	list_for_each(x, &s->sessions, struct nbd_session, node)

@@ -84,8 +84,10 @@ static void task_fiber(void *arg)
 {
 	struct nbd_task *t = arg;
 
-	nbd_task_execute(t);
-	nbd_output_add(t->session, t);
+	if (nbd_task_execute(t))
+		nbd_output_add(t->session, t);
+	else
+		nbd_session_task_done(t->session, t);
 }
 
 static void task_start(struct nbd_task *t)
@@ -200,6 +202,12 @@ void nbd_session_drain(struct nbd_session *s)
 	s->draining = true;
 	if (s->phase == NBD_PHASE_HANDSHAKE || s->running == 0)
 		nbd_session_cut(s);
+}
+
+void nbd_session_hang_up(struct nbd_session *s)
+{
+	s->hung_up = true;
+	nbd_session_drain(s);
 }
 
 static void note_agreed(struct nbd_session *s)

@@ -53,7 +53,7 @@ myfs demo revive -q node6
 heal_all
 
 step "a port in use, a registry that is damaged"
-expect_exit 2 timeout 10 myfs-blockd --registry "$MYFS_DEMO_DIR/registry.db" --name other --control "unix:$work/c.sock" --nbd "unix:$MYFS_DEMO_DIR/gateway/nbd.sock"
+expect_exit 2 timeout 10 myfs-blockd --registry "$MYFS_DEMO_DIR/registry.db" --name other --control "unix:$work/c.sock" --nbd "unix:$MYFS_DEMO_DIR/gw1/nbd.sock"
 head -c 8192 /dev/urandom >"$work/bad.db"
 sum=$(sha256sum <"$work/bad.db")
 expect_error 2 "" myfs-block list --registry "$work/bad.db"

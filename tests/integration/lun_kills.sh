@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# kill -9 of the gateway (and now and then of a node) in the middle of creates, deletes, restores and resizes on a volume of two sets. Whatever the
+# kill -9 of both gateways (and now and then of a node) in the middle of creates, deletes, restores and resizes on a volume of two sets. Whatever the
 # commands were told, in the end registry and bricks agree: every LUN has its name on every brick of one set, nothing else is there.
 # ROUNDS=12; the seed is printed.
 . "$(dirname "$0")/lib.sh"
@@ -45,7 +45,7 @@ myfs demo revive -q node1 node2 node3
 heal_all
 
 registry=$MYFS_DEMO_DIR/registry.db
-settled() { [[ $(sqlite3 "$registry" "select count(*) from lun where state in (0, 3)") == 0 && -z $(sqlite3 "$registry" "select value from cluster where key = 'resizing.gateway'") ]]; }
+settled() { [[ $(sqlite3 "$registry" "select count(*) from lun where state in (0, 3)") == 0 && $(sqlite3 "$registry" "select count(*) from cluster where key like 'resizing.%' and value != ''") == 0 ]]; }
 until_ok 30 settled
 
 step "names on the bricks are those of the registry, each on all six bricks of one set"
