@@ -25,7 +25,7 @@ int identity_complete(struct brick_identity *id, struct err *e)
 		return err_set(e, -EINVAL, "chunk of %u bytes: must be a power of two from 4096 to 65536", c);
 	if (id->journal_bytes < BRICK_JOURNAL_MIN || id->journal_bytes > BRICK_JOURNAL_MAX ||
 	    id->journal_bytes % MYFS_BLOCK)
-		return err_set(e, -EINVAL, "journal of %" PRIu64 " bytes: must be 16 MiB to 64 GiB, a multiple of 4096",
+		return err_set(e, -EINVAL, "journal of %" PRIu64 " bytes: must be 4 MiB to 64 GiB, a multiple of 4096",
 			       id->journal_bytes);
 
 	uint64_t stripes = REGION_BYTES / ((uint64_t)id->k * c);

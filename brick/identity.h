@@ -8,7 +8,7 @@
 
 #define BRICK_FORMAT      1 /* of everything under .glusterfs/myfs; see FORMAT.md */
 #define IDENTITY_TEXT_MAX 1024u
-#define BRICK_JOURNAL_MIN MIB(16)
+#define BRICK_JOURNAL_MIN MIB(4) /* credit is a quarter of it, and one record takes up to 1 MiB of payload */
 #define BRICK_JOURNAL_MAX GIB(64)
 
 struct brick_identity {

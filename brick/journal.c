@@ -11,6 +11,7 @@
 
 #define BATCH_IOVS  512u
 #define SCAN_WINDOW (4u * 1024u * 1024u)
+#define SCAN_FIRST  (64u * 1024u) /* the first read; each next one is twice as large, up to the window */
 
 struct piece { /* one record of a batch: head+body in the arena, then payload, then padding */
 	uint64_t lsn;
@@ -60,6 +61,7 @@ struct scan {
 	uint8_t *win;
 	size_t cap, have; /* win holds ring bytes [pos, pos + have) */
 	uint64_t pos;     /* lsn of win[0] */
+	size_t ahead;     /* how much the next read wants */
 };
 
 /* Makes `need` bytes at lsn available, or as many as lie before the end of the ring. */
@@ -76,9 +78,10 @@ static int scan_fill(struct journal *j, struct scan *s, uint64_t lsn, size_t nee
 	s->have -= skip;
 	s->pos = lsn;
 	uint64_t at = lsn % j->cfg.size_bytes;
-	size_t want = (size_t)min_u64(s->cap, j->cfg.size_bytes - at);
+	size_t want = (size_t)min_u64(max_u64(need, s->ahead), j->cfg.size_bytes - at);
 	if (s->have >= want)
 		return 0;
+	s->ahead = (size_t)min_u64(s->cap, 2 * s->ahead);
 	ssize_t n = file_pread(j->cfg.file, s->win + s->have, want - s->have, at + s->have);
 	if (n < 0)
 		return (int)n;
@@ -90,7 +93,7 @@ static int scan_fill(struct journal *j, struct scan *s, uint64_t lsn, size_t nee
 static int scan_run(struct journal *j, uint64_t from, uint64_t limit, int (*fn)(void *, struct record *), void *arg,
 		    uint64_t *ret_end, uint32_t *ret_prev) YIELDS
 {
-	struct scan s = {.cap = SCAN_WINDOW, .pos = from};
+	struct scan s = {.cap = SCAN_WINDOW, .pos = from, .ahead = SCAN_FIRST};
 	s.win = malloc(s.cap);
 	if (!s.win)
 		return -ENOMEM;

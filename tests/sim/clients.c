@@ -6,19 +6,26 @@
 
 #define POLL_NS (10 * NS_PER_MS)
 
-/* Two neighbouring regions, a piece of the next shard, and the end of a far one. */
+/* Wide: two neighbouring regions, a piece of the next shard, the end of a far one. Else a stripe or a few of each. */
 void clients_init(struct schedule *s)
 {
 	struct ec_geometry g;
 	ec_geometry_init(&g, s->cfg.k, s->cfg.r, s->cfg.chunk_bytes);
 	uint32_t region = g.region_rows * g.k, blocks = EC_REGIONS * region;
 	uint32_t far = 2 + (uint32_t)prng_below(&s->prng, 6);
-	s->areas[0] = (struct oracle_area){0, 0, region + region / 2};
-	s->areas[1] = (struct oracle_area){1, 3 * region - g.rows_per_chunk * g.k, 2 * g.rows_per_chunk * g.k};
-	s->areas[2] = (struct oracle_area){far, blocks - region / 2, region / 2};
-	s->areas[3] = (struct oracle_area){0, 20 * region, g.rows_per_chunk * g.k};
+	uint32_t stripe = g.rows_per_chunk * g.k;
+	if (s->wide) {
+		s->areas[0] = (struct oracle_area){0, 0, region + region / 2};
+		s->areas[2] = (struct oracle_area){far, blocks - region / 2, region / 2};
+	} else {
+		s->areas[0] = (struct oracle_area){0, 0, stripe * (1 + (uint32_t)prng_below(&s->prng, 2))};
+		s->areas[2] = (struct oracle_area){far, blocks - stripe, stripe};
+	}
+	s->areas[1] = (struct oracle_area){1, 3 * region - stripe, 2 * stripe};
+	s->areas[3] = (struct oracle_area){0, 20 * region, stripe};
+	s->p_area0 = s->wide ? 0.5 : 0.5 + 0.5 * (double)prng_below(&s->prng, 100) / 100.0;
 	s->n_clients = 1 + (unsigned)prng_below(&s->prng, SIM_CLIENTS_MAX);
-	s->think_ns = (UINT64_C(1) << prng_below(&s->prng, 9)) * 100000;
+	s->think_ns = (UINT64_C(1) << prng_below(&s->prng, s->wide ? 9 : 7)) * 100000;
 	for (unsigned i = 0; i < OP_N; i++)
 		s->weight[i] = 0.05 + (double)prng_below(&s->prng, 1000) / 1000.0;
 	s->weight[OP_WRITE] *= 3;
@@ -27,7 +34,7 @@ void clients_init(struct schedule *s)
 	s->p_small = (double)prng_below(&s->prng, 100) / 100.0;
 	s->p_whole = 0.3 + 0.7 * (double)prng_below(&s->prng, 100) / 100.0;
 	s->p_fua = prng_chance(&s->prng, 0.5) ? 0.2 * (double)prng_below(&s->prng, 100) / 100.0 : 0;
-	s->ops_wanted = 150 + prng_below(&s->prng, 450);
+	s->ops_wanted = s->wide ? 150 + prng_below(&s->prng, 450) : 20 + prng_below(&s->prng, 100);
 	for (unsigned g_ = 0; g_ < SIM_MAX_GATEWAYS; g_++)
 		for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
 			s->clients[g_].v[i].buffer = malloc(SIM_IO_MAX);
@@ -48,7 +55,7 @@ static struct oracle_range range_pick(struct client *c)
 	struct schedule *s = c->s;
 	struct prng *r = &c->prng;
 	struct oracle_range x = {.area = (unsigned)prng_below(r, SIM_AREAS)};
-	if (prng_chance(r, 0.5))
+	if (prng_chance(r, s->p_area0))
 		x.area = 0;
 	const struct oracle_area *a = &s->areas[x.area];
 	uint64_t chunk = s->cfg.chunk_bytes / ORACLE_SECTOR, stripe = chunk * s->cfg.k, all = (uint64_t)a->nblocks * ORACLE_SECTORS;

@@ -1,6 +1,7 @@
 /* cluster.c - what runs on the hosts of cluster.h, and how it is started and killed. */
 #include "tests/sim/cluster.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "brick/brick_priv.h"
@@ -40,6 +41,10 @@ void cluster_init(struct cluster *c, struct world *w, const struct cluster_confi
 		b->disk = disk_new(b->host, name, SIM_DISK_BYTES);
 		b->address.kind = ADDRESS_UNIX;
 		snprintf(b->address.host, sizeof(b->address.host), "%s", name);
+		if (cfg->images != NULL) {
+			disk_clone(b->disk, cfg->images[i]);
+			b->formatted = true;
+		}
 		b->checkpoint_bytes = KIB(64) << prng_below(world_prng(w), 8);
 	}
 	for (uint32_t i = 0; i < cfg->gateways; i++) {
@@ -73,6 +78,66 @@ static int brick_format(struct sim_brick *b, struct store *s, struct err *e) YIE
 				    .chunk_bytes = cfg->chunk_bytes, .journal_bytes = cfg->journal_bytes};
 	int rc = tree_create(s, &id, true, e);
 	return rc == -EEXIST ? 0 : rc; /* it was done when the host died, and nobody was told */
+}
+
+/* ---- images ---- */
+
+#define IMAGE_SETS 16u
+
+struct image_set {
+	uint32_t k, r, chunk_bytes;
+	uint64_t journal_bytes;
+	struct disk *disks[SIM_MAX_BRICKS];
+};
+
+static void format_all(void *arg)
+{
+	struct cluster *c = arg;
+	for (uint32_t i = 0; i < c->n; i++) {
+		struct store *s;
+		struct err e = ERR_INIT;
+		disk_store(c->bricks[i].disk, &s);
+		int rc = brick_format(&c->bricks[i], s, &e);
+		assert(rc == 0);
+		(void)rc;
+	}
+}
+
+/* On a thread of its own: what a thread keeps for reuse (buffers, the loop) is empty on the thread that runs schedules. */
+static void *make_images(void *arg)
+{
+	struct image_set *set = arg;
+	static struct cluster c;
+	struct world *w = world_new(1);
+	struct cluster_config cfg = {.k = set->k, .r = set->r, .chunk_bytes = set->chunk_bytes, .journal_bytes = set->journal_bytes};
+	cluster_init(&c, w, &cfg);
+	int rc = loop_run_fiber(world_loop(w), "format", format_all, &c);
+	assert(rc == 0);
+	(void)rc;
+	for (uint32_t i = 0; i < c.n; i++)
+		set->disks[i] = disk_image(c.bricks[i].disk);
+	world_free(w);
+	return NULL;
+}
+
+struct disk *const *cluster_images(uint32_t k, uint32_t r, uint32_t chunk_bytes, uint64_t journal_bytes)
+{
+	static struct image_set sets[IMAGE_SETS];
+	static unsigned n_sets;
+	pthread_t thread;
+
+	for (unsigned i = 0; i < n_sets; i++)
+		if (sets[i].k == k && sets[i].r == r && sets[i].chunk_bytes == chunk_bytes && sets[i].journal_bytes == journal_bytes)
+			return sets[i].disks;
+	assert(n_sets < IMAGE_SETS);
+	struct image_set *set = &sets[n_sets++];
+	*set = (struct image_set){.k = k, .r = r, .chunk_bytes = chunk_bytes, .journal_bytes = journal_bytes};
+	int rc = pthread_create(&thread, NULL, make_images, set);
+	assert(rc == 0);
+	rc = pthread_join(thread, NULL);
+	assert(rc == 0);
+	(void)rc;
+	return set->disks;
 }
 
 static int brick_serve(struct sim_brick *b, struct err *e) YIELDS
@@ -171,7 +236,7 @@ static struct ec_set *set_open(struct sim_gateway *gw)
 {
 	struct cluster *c = gw->cluster;
 	struct ec_set_config cfg = {.loop = world_loop(c->world), .net = host_net(gw->host), .volume = c->volume, .gateway = numbered(4, gw->index),
-				    .k = c->cfg.k, .r = c->cfg.r, .chunk_bytes = c->cfg.chunk_bytes};
+				    .k = c->cfg.k, .r = c->cfg.r, .chunk_bytes = c->cfg.chunk_bytes, .stall_ns = c->cfg.stall_ns};
 	struct ec_set *s = NULL;
 	struct err e = ERR_INIT;
 

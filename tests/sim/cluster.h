@@ -50,6 +50,8 @@ struct sim_gateway {
 struct cluster_config {
 	uint32_t k, r, chunk_bytes, gateways;
 	uint64_t journal_bytes;
+	uint64_t stall_ns;          /* ec_set_config's */
+	struct disk *const *images; /* formatted disks to begin with, by brick; NULL: bricks format theirs */
 	/* On a fiber of the gateway's host, its domain just opened. Starts what uses it; ends when that has ended (gw->stop asks). */
 	void (*serve)(void *arg, struct sim_gateway *gw); /* YIELDS */
 	void *arg;
@@ -67,6 +69,9 @@ struct cluster {
 };
 
 void cluster_init(struct cluster *c, struct world *w, const struct cluster_config *cfg);
+/* Disks as bricks of this layout format them, one per brick, kept for the life of the process: formatting is the same for every seed. No world
+ * exists meanwhile. */
+struct disk *const *cluster_images(uint32_t k, uint32_t r, uint32_t chunk_bytes, uint64_t journal_bytes);
 
 /* Brings the host up if it is down and starts the brick on it. */
 void cluster_brick_start(struct cluster *c, uint32_t i);

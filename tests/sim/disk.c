@@ -1,11 +1,11 @@
 /* disk.c - a simulated file system on a simulated disk: what is synced survives power loss, what is not may survive whole, in part or not at all.
  *
  *   names:  live entries  <- every change at once           pages: cur[]      <- every write at once
- *           durable entries <- all changes up to a sync_dir        durable[]  <- at datasync
+ *           changes since the last sync_dir                        durable[]  <- at datasync
  *
- * At power loss names fall back to the durable ones plus a random prefix of the later changes (file systems journal metadata in
+ * At power loss the changes of names since the last sync_dir are undone, but for a random prefix (file systems journal metadata in
  * order); each 512-byte sector of a page that was not synced becomes, independently, one of the versions it had since the last sync.
- * Invariant: D1 a page with more than one reference is never written in place. */
+ * Invariants: D1 a page with more than one reference is never written in place. D2 a page without a dirty record is the same in cur and durable. */
 #include "tests/sim/disk_priv.h"
 
 #include <fcntl.h>
@@ -103,6 +103,7 @@ void inode_free(struct inode *i)
 		free(x);
 	}
 	list_del(&i->node);
+	free(i->target);
 	free(i);
 }
 
@@ -143,8 +144,9 @@ static void note_version(struct disk *d, struct inode *i, size_t index)
 static void set_page(struct disk *d, struct inode *i, size_t index, struct page *p)
 {
 	pages_grow(&i->cur, index + 1);
-	d->used_pages -= i->cur.v[index] != NULL;
-	d->used_pages += p != NULL;
+	int more = (p != NULL) - (i->cur.v[index] != NULL);
+	d->used_pages += (uint64_t)(int64_t)more;
+	i->n_pages += (uint64_t)(int64_t)more;
 	page_unref(i->cur.v[index]);
 	i->cur.v[index] = p;
 }
@@ -266,36 +268,91 @@ static void crash_page(struct disk *d, struct inode *i, const struct dirty *x)
 
 void inode_crash(struct disk *d, struct inode *i)
 {
-	list_for_each(x, &i->dirty, struct dirty, node)
-		crash_page(d, i, x);
-	forget_dirty(i);
-	if (i->size != i->durable_size && prng_chance(world_prng(d->world), 0.5))
-		i->size = i->durable_size;
 	/* What the platter holds now is what the next crash falls back to. */
-	for (size_t k = round_up_u64(i->size, MYFS_BLOCK) / MYFS_BLOCK; k < i->cur.n; k++)
+	list_for_each(x, &i->dirty, struct dirty, node) {
+		crash_page(d, i, x);
+		pages_grow(&i->durable, x->index + 1);
+		page_unref(i->durable.v[x->index]);
+		i->durable.v[x->index] = page_ref(i->cur.v[x->index]);
+	}
+	forget_dirty(i);
+	if (i->size == i->durable_size)
+		return;
+	if (prng_chance(world_prng(d->world), 0.5))
+		i->size = i->durable_size;
+	for (size_t k = round_up_u64(i->size, MYFS_BLOCK) / MYFS_BLOCK; k < i->cur.n; k++) {
 		set_page(d, i, k, PAGE_HOLE);
-	pages_free(&i->durable);
-	pages_grow(&i->durable, i->cur.n);
-	for (size_t k = 0; k < i->cur.n; k++)
-		i->durable.v[k] = page_ref(i->cur.v[k]);
+		if (k < i->durable.n) {
+			page_unref(i->durable.v[k]);
+			i->durable.v[k] = PAGE_HOLE;
+		}
+	}
 	i->durable_size = i->size;
 }
 
 /* ---- the disk ---- */
 
-struct disk *disk_new(struct host *h, const char *name, uint64_t capacity_bytes)
+static struct disk *disk_alloc(const char *name, uint64_t capacity_pages)
 {
 	struct disk *d = calloc(1, sizeof(*d));
 	assert(d != NULL);
-	d->host = h;
-	d->world = host_world(h);
 	snprintf(d->name, sizeof(d->name), "%s", name);
 	list_init(&d->inodes);
 	list_init(&d->files);
 	list_init(&d->stores);
-	d->capacity_pages = capacity_bytes / MYFS_BLOCK;
+	d->capacity_pages = capacity_pages;
 	names_init(d);
+	return d;
+}
+
+struct disk *disk_new(struct host *h, const char *name, uint64_t capacity_bytes)
+{
+	struct disk *d = disk_alloc(name, capacity_bytes / MYFS_BLOCK);
+	d->host = h;
+	d->world = host_world(h);
 	host_add_disk(h, d);
+	return d;
+}
+
+static struct pages pages_share(const struct pages *p)
+{
+	struct pages x = {NULL, 0};
+	size_t n = p->n;
+	while (n > 0 && p->v[n - 1] == NULL)
+		n--;
+	pages_grow(&x, n);
+	for (size_t k = 0; k < n; k++)
+		x.v[k] = page_ref(p->v[k]);
+	return x;
+}
+
+/* Everything of `from`, as durable as it can be; d is empty. Pages are shared, so `from` must outlive the clone. */
+void disk_clone(struct disk *d, const struct disk *from)
+{
+	struct inode **by_number = calloc(from->next_ino + 1, sizeof(*by_number));
+	assert(by_number != NULL && list_empty(&d->order));
+	inode_free(d->root);
+	list_for_each(i, &from->inodes, struct inode, node) {
+		d->next_ino = i->ino - 1;
+		struct inode *x = inode_new(d, i->mode);
+		x->cur = pages_share(&i->cur);
+		x->durable = pages_share(&i->cur);
+		x->size = x->durable_size = i->size;
+		x->n_pages = i->n_pages;
+		x->target = i->target != NULL ? strdup(i->target) : NULL;
+		by_number[i->ino] = x;
+	}
+	d->next_ino = from->next_ino;
+	d->used_pages = from->used_pages;
+	d->root = by_number[from->root->ino];
+	names_clone(d, from, by_number);
+	free(by_number);
+}
+
+struct disk *disk_image(const struct disk *from)
+{
+	struct disk *d = disk_alloc(from->name, from->capacity_pages);
+	disk_clone(d, from);
 	return d;
 }
 

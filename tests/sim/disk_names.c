@@ -1,4 +1,4 @@
-/* disk_names.c - entries and xattrs of the simulated disk: a live set, a durable set, and the ordered changes between them. */
+/* disk_names.c - entries and xattrs of the simulated disk, and the ordered changes since they were last durable. */
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -14,10 +14,11 @@ static unsigned bucket_of(uint64_t parent, const char *name)
 
 static struct entry *entry_new(uint64_t parent, const char *name, struct inode *i)
 {
-	struct entry *e = calloc(1, sizeof(*e));
+	size_t len = strlen(name) + 1;
+	struct entry *e = malloc(sizeof(*e) + len);
 	assert(e != NULL);
 	e->parent = parent;
-	snprintf(e->name, sizeof(e->name), "%s", name);
+	memcpy(e->name, name, len);
 	e->inode = i;
 	list_init(&e->in_bucket);
 	list_init(&e->in_dir_order);
@@ -29,10 +30,12 @@ static void live_add(struct disk *d, uint64_t parent, const char *name, struct i
 	struct entry *e = entry_new(parent, name, i);
 	list_push_back(&d->buckets[bucket_of(parent, name)], &e->in_bucket);
 	list_push_back(&d->order, &e->in_dir_order);
+	i->links++;
 }
 
 static void entry_free(struct entry *e)
 {
+	e->inode->links--;
 	list_del(&e->in_bucket);
 	list_del(&e->in_dir_order);
 	free(e);
@@ -43,7 +46,6 @@ void names_init(struct disk *d)
 	for (unsigned i = 0; i < NAME_BUCKETS; i++)
 		list_init(&d->buckets[i]);
 	list_init(&d->order);
-	list_init(&d->durable);
 	list_init(&d->changes);
 	d->root = inode_new(d, S_IFDIR | 0755);
 }
@@ -65,7 +67,6 @@ static void free_changes(struct disk *d)
 void names_free(struct disk *d)
 {
 	free_list(&d->order);
-	free_list(&d->durable);
 	free_changes(d);
 }
 
@@ -123,11 +124,13 @@ int names_find(struct disk *d, const char *path, struct inode **ret)
 
 static struct change *change_new(struct disk *d, enum change_kind kind, uint64_t parent, const char *name, struct inode *i, const void *value, size_t len)
 {
-	struct change *c = calloc(1, sizeof(*c) + len);
+	size_t name_len = strlen(name) + 1;
+	struct change *c = calloc(1, sizeof(*c) + len + name_len);
 	assert(c != NULL);
 	c->kind = kind;
 	c->parent = parent;
-	snprintf(c->name, sizeof(c->name), "%s", name);
+	c->name = (char *)c->value + len;
+	memcpy(c->name, name, name_len);
 	c->inode = i;
 	c->len = len;
 	if (len > 0)
@@ -162,10 +165,8 @@ void names_move(struct disk *d, struct entry *from, struct inode *to_dir, const 
 
 unsigned names_links(const struct disk *d, const struct inode *i)
 {
-	unsigned n = 0;
-	list_for_each(e, &d->order, struct entry, in_dir_order)
-		n += e->inode == i;
-	return n;
+	(void)d;
+	return i->links;
 }
 
 bool names_dir_empty(const struct disk *d, const struct inode *dir)
@@ -210,9 +211,11 @@ struct xattr *xattr_find(struct inode *i, const char *name)
 
 static void set_now(struct inode *i, const char *name, const void *value, size_t len)
 {
-	struct xattr *old = xattr_find(i, name), *x = calloc(1, sizeof(*x) + len);
+	size_t name_len = strlen(name) + 1;
+	struct xattr *old = xattr_find(i, name), *x = malloc(sizeof(*x) + len + name_len);
 	assert(x != NULL);
-	snprintf(x->name, sizeof(x->name), "%s", name);
+	x->name = (char *)x->value + len;
+	memcpy(x->name, name, name_len);
 	x->len = len;
 	if (len > 0)
 		memcpy(x->value, value, len);
@@ -241,55 +244,65 @@ void names_rmxattr(struct disk *d, struct inode *i, struct xattr *x)
 
 /* ---- durability ---- */
 
-static void apply_durable(struct disk *d, const struct change *c)
-{
-	if (c->kind == CHANGE_ADD) {
-		struct entry *e = entry_new(c->parent, c->name, c->inode);
-		list_push_back(&d->durable, &e->in_dir_order);
-	} else if (c->kind == CHANGE_DEL) {
-		list_for_each_safe(e, &d->durable, struct entry, in_dir_order)
-			if (e->parent == c->parent && strcmp(e->name, c->name) == 0)
-				entry_free(e);
-	}
-}
-
 void names_sync(struct disk *d)
 {
-	list_for_each(c, &d->changes, struct change, node)
-		apply_durable(d, c);
 	free_changes(d);
 }
 
+static void undo(struct disk *d, const struct change *c)
+{
+	struct xattr *x;
+	switch (c->kind) {
+	case CHANGE_ADD:
+		list_for_each_safe(e, &d->buckets[bucket_of(c->parent, c->name)], struct entry, in_bucket)
+			if (e->parent == c->parent && e->inode == c->inode && strcmp(e->name, c->name) == 0)
+				entry_free(e);
+		break;
+	case CHANGE_DEL:
+		live_add(d, c->parent, c->name, c->inode);
+		break;
+	case CHANGE_SETXATTR:
+		set_now(c->inode, c->name, c->value, c->len);
+		break;
+	case CHANGE_RMXATTR:
+		x = xattr_find(c->inode, c->name);
+		if (x != NULL) {
+			list_del(&x->node);
+			free(x);
+		}
+		break;
+	}
+}
+
+/* A random prefix of the changes reached the journal of the file system; the others are undone, newest first. */
 void names_crash(struct disk *d)
 {
-	/* A random prefix of the changes reached the journal of the file system; xattr changes after it are undone, newest first. */
 	size_t n = 0, keep;
 	list_for_each(c, &d->changes, struct change, node)
 		n++;
 	keep = prng_below(world_prng(d->world), n + 1);
-	size_t k = 0;
-	bool more = false;
-	list_for_each(c, &d->changes, struct change, node) {
-		if (k >= keep && !more)
-			break;
-		k++;
-		more = c->more;
-		apply_durable(d, c);
-	}
-	keep = k;
-	k = n;
-	for (struct list *p = d->changes.prev; p != &d->changes && k > keep; p = p->prev, k--) {
-		struct change *c = list_entry(p, struct change, node);
-		struct xattr *x = xattr_find(c->inode, c->name);
-		if (c->kind == CHANGE_SETXATTR)
-			set_now(c->inode, c->name, c->value, c->len);
-		else if (c->kind == CHANGE_RMXATTR && x != NULL) {
-			list_del(&x->node);
-			free(x);
-		}
+	while (n > keep || (n > 0 && list_entry(d->changes.prev, struct change, node)->more)) { /* more: with the one just undone */
+		struct change *c = list_entry(d->changes.prev, struct change, node);
+		undo(d, c);
+		list_del(&c->node);
+		free(c);
+		n--;
 	}
 	free_changes(d);
-	free_list(&d->order);
-	list_for_each(e, &d->durable, struct entry, in_dir_order)
-		live_add(d, e->parent, e->name, e->inode);
+}
+
+/* ---- images ---- */
+
+static struct inode *inode_by_number(struct inode *const *v, uint64_t n, uint64_t ino)
+{
+	return ino <= n ? v[ino] : NULL;
+}
+
+void names_clone(struct disk *d, const struct disk *from, struct inode *const *inodes)
+{
+	list_for_each(e, &from->order, struct entry, in_dir_order)
+		live_add(d, e->parent, e->name, inode_by_number(inodes, from->next_ino, e->inode->ino));
+	list_for_each(i, &from->inodes, struct inode, node)
+		list_for_each(x, &i->xattrs, struct xattr, node)
+			set_now(inode_by_number(inodes, from->next_ino, i->ino), x->name, x->value, x->len);
 }

@@ -29,7 +29,7 @@ struct dirty {
 
 struct xattr {
 	struct list node;
-	char name[256];
+	char *name; /* lies behind value */
 	size_t len;
 	uint8_t value[];
 };
@@ -40,19 +40,21 @@ struct inode {
 	uint32_t mode;
 	struct pages cur, durable;
 	uint64_t size, durable_size;
+	uint64_t n_pages; /* of cur that are no holes */
+	unsigned links;   /* live entries that name it */
 	struct list dirty;
 	struct dirty **dirty_at; /* by page index, dirty_n entries */
 	size_t dirty_n;
 	struct list xattrs; /* changes are names' changes: durable with them */
-	char target[512];   /* symlink */
+	char *target;       /* symlink; owned */
 };
 
 /* A directory entry. */
 struct entry {
 	struct list in_bucket, in_dir_order;
 	uint64_t parent;
-	char name[256];
 	struct inode *inode;
+	char name[];
 };
 
 enum change_kind { CHANGE_ADD, CHANGE_DEL, CHANGE_SETXATTR, CHANGE_RMXATTR };
@@ -61,7 +63,7 @@ struct change {
 	enum change_kind kind;
 	bool more;             /* happens together with the next one */
 	uint64_t parent;       /* ADD, DEL */
-	char name[256];        /* entry or xattr name */
+	char *name;            /* entry or xattr name; lies behind value */
 	struct inode *inode;
 	size_t len;
 	uint8_t value[];
@@ -87,8 +89,7 @@ struct disk {
 	struct list inodes, files, stores;
 	struct inode *root;
 	struct list buckets[NAME_BUCKETS], order; /* live entries */
-	struct list durable;                      /* struct entry, by in_dir_order: names that survive */
-	struct list changes;                      /* since the last sync_dir */
+	struct list changes;                      /* since the last sync_dir: what a crash may undo, newest first */
 	struct inode *locks[MAX_LOCKS];
 	unsigned n_locks;
 	double slow_probability;
@@ -112,6 +113,8 @@ void disk_drop_handles(struct disk *d);
 void names_init(struct disk *d);
 void names_free(struct disk *d);
 void names_crash(struct disk *d);
+/* inodes: the clone's, by number. d has none of its own names yet. */
+void names_clone(struct disk *d, const struct disk *from, struct inode *const *inodes);
 void names_sync(struct disk *d);
 /* 0 and *ret, or -ENOENT / -ENOTDIR. Does not follow a final symlink; intermediate ones are refused (-ELOOP). */
 int names_find(struct disk *d, const char *path, struct inode **ret);

@@ -128,10 +128,7 @@ static int f_truncate(struct file *f, uint64_t size)
 
 static void fill_info(const struct disk *d, const struct inode *i, struct file_info *ret)
 {
-	uint64_t pages = 0;
-	for (size_t k = 0; k < i->cur.n; k++)
-		pages += i->cur.v[k] != NULL;
-	*ret = (struct file_info){.mode = i->mode, .nlink = names_links(d, i), .size_bytes = i->size, .alloc_bytes = pages * MYFS_BLOCK, .ino = i->ino};
+	*ret = (struct file_info){.mode = i->mode, .nlink = names_links(d, i), .size_bytes = i->size, .alloc_bytes = i->n_pages * MYFS_BLOCK, .ino = i->ino};
 }
 
 static int f_stat(struct file *f, struct file_info *ret)
@@ -253,7 +250,8 @@ static int s_symlink(struct store *s, const char *target, const char *path)
 	if (rc < 0)
 		return rc;
 	struct inode *i = inode_new(d, S_IFLNK | 0777);
-	snprintf(i->target, sizeof(i->target), "%s", target);
+	i->target = strdup(target);
+	assert(i->target != NULL);
 	names_add(d, dir, name, i);
 	return 0;
 }
@@ -288,8 +286,7 @@ static int remove_name(struct disk *d, const char *path, bool want_dir)
 	names_del(d, e);
 	/* The space counts as free once the last name is gone; the inode itself lives on for crashes that bring the name back. */
 	if (S_ISREG(i->mode) && names_links(d, i) == 0)
-		for (size_t k = 0; k < i->cur.n; k++)
-			d->used_pages -= i->cur.v[k] != NULL && d->used_pages > 0;
+		d->used_pages -= min_u64(d->used_pages, i->n_pages);
 	return 0;
 }
 

@@ -26,10 +26,10 @@ static uint64_t now(const struct schedule *s)
 	return world_now_ns(s->world);
 }
 
-/* Between 1 ms and 8 s, every order of magnitude alike. */
+/* Between 1 ms and 8 s (half a second when not wide), every order of magnitude alike. */
 static uint64_t some_time(struct schedule *s)
 {
-	uint64_t t = NS_PER_MS << prng_below(&s->prng, 13);
+	uint64_t t = NS_PER_MS << prng_below(&s->prng, s->wide ? 13 : 9);
 	return t + prng_below(&s->prng, t);
 }
 
@@ -40,8 +40,9 @@ void nemesis_init(struct schedule *s)
 		double weight = 0.1 + (double)prng_below(&s->prng, 1000) / 1000.0;
 		s->fault_weight[f] = on ? weight : 0;
 	}
+	s->faults_wanted = s->wide ? UINT64_MAX : 1 + prng_below(&s->prng, 24);
 	s->early_faults = prng_chance(&s->prng, 0.2);
-	s->fault_gap_ns = (NS_PER_MS * 10) << prng_below(&s->prng, 9);
+	s->fault_gap_ns = s->wide ? (NS_PER_MS * 10) << prng_below(&s->prng, 9) : (NS_PER_MS * 4) << prng_below(&s->prng, 6);
 	for (unsigned i = 0; i < SIM_MAX_BRICKS; i++)
 		s->bricks[i] = (struct brick_state){.revive_ns = UINT64_MAX, .calm_ns = UINT64_MAX};
 	s->gateway_next_ns = UINT64_MAX;
@@ -240,6 +241,17 @@ void nemesis_kill_all(struct schedule *s)
 		stop_brick(s, b, false);
 }
 
+void nemesis_lose(struct schedule *s, uint32_t bricks)
+{
+	s->gone |= bricks;
+	for (uint32_t m = bricks; m; m &= m - 1) {
+		uint32_t b = (uint32_t)__builtin_ctz(m);
+		world_trace(s->world, "b%u never returns", b);
+		stop_brick(s, b, true);
+		s->bricks[b].revive_ns = UINT64_MAX;
+	}
+}
+
 static void soon_calm(struct schedule *s, uint32_t b)
 {
 	if (s->bricks[b].calm_ns == UINT64_MAX)
@@ -394,6 +406,7 @@ static void new_fault(struct schedule *s)
 		world_trace(s->world, "fault: %s", fault_name(f));
 	}
 	s->result->faults[f]++;
+	s->faults_done++;
 }
 
 /* ---- face ---- */
@@ -402,7 +415,7 @@ void nemesis_step(struct schedule *s, bool faults)
 {
 	ends_due(s);
 	notice(s);
-	if (faults && (s->cluster.created || s->early_faults) && prng_chance(&s->prng, (double)NS_PER_MS * 5 / (double)s->fault_gap_ns))
+	if (faults && s->faults_done < s->faults_wanted && (s->cluster.created || s->early_faults) && prng_chance(&s->prng, (double)NS_PER_MS * 5 / (double)s->fault_gap_ns))
 		new_fault(s);
 }
 
@@ -421,8 +434,11 @@ bool nemesis_whole(struct schedule *s)
 {
 	struct sim_gateway *gw = cluster_owner(&s->cluster);
 	struct ec_domain_status st;
-	if (gw == NULL || gw->stop || cluster_opening(&s->cluster) || cluster_serving(&s->cluster) != mask_all(s->cluster.n) || s->bad != 0)
+	uint32_t there = mask_all(s->cluster.n) & ~s->gone;
+	if (gw == NULL || gw->stop || cluster_opening(&s->cluster) || cluster_serving(&s->cluster) != there || (s->bad != 0 && s->gone == 0))
 		return false;
 	ec_domain_status(gw->domain, &st);
-	return st.serving && !st.deposed && st.insync == mask_all(s->cluster.n) && !oracle_in_rollback(s->oracle);
+	if (s->gone != 0) /* an idle LUN need not have noticed */
+		return st.serving && !st.deposed;
+	return st.serving && !st.deposed && st.insync == there && !oracle_in_rollback(s->oracle);
 }

@@ -1,7 +1,7 @@
-/* run.c - myfs-sim: runs schedules, each in a child process of its own, and says which seed broke which promise.
+/* run.c - myfs-sim: runs schedules, in child processes by the batch, and says which seed broke which promise.
  *
- * A child shares one schedule_result with its parent and ends with 0, or prints the violation and ends with anything else. What killed fibers leave in
- * memory goes with the child. */
+ * A child runs its seeds one after the other, each from the same memory (sandbox.h), and tells in shared memory how far it is. It ends with 0, or prints the
+ * violation and ends with anything else; then another child goes on behind that seed. */
 #include <errno.h>
 #include <execinfo.h>
 #include <getopt.h>
@@ -10,17 +10,20 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/sim/sandbox.h"
 #include "tests/sim/schedule.h"
 
 #ifndef MYFS_COMMIT
 #define MYFS_COMMIT "unknown"
 #endif
 #define JOBS_MAX 64u
-#define CPU_SECONDS 120
+#define CPU_SECONDS 60
+#define BATCH 256u /* schedules of one child */
 
 struct layout {
 	const char *name;
@@ -35,21 +38,41 @@ struct options {
 	double minutes;
 	const struct layout *layout; /* NULL: by seed */
 	unsigned jobs;
-	bool one, trace, check_replay;
+	bool one, trace, check_replay, stop;
+};
+
+/* What a child tells its parent, in memory they share. */
+struct shared {
+	uint64_t seed;                 /* being run */
+	struct schedule_result result; /* of that one */
+	struct schedule_result sum;    /* of those that ended well */
+	uint64_t schedules, live;
 };
 
 struct job {
 	pid_t pid;                      /* 0: free */
-	uint64_t seed;
+	uint64_t next, end;             /* seeds of the child's batch: [next, end) */
 	unsigned round;                 /* check_replay: 0, then 1 */
 	uint64_t first_hash;
-	struct schedule_result *result; /* shared */
+	struct shared *shared;
 };
 
 struct totals {
 	struct schedule_result sum;
 	uint64_t schedules, live, violations;
 };
+
+static void add_result(struct schedule_result *sum, const struct schedule_result *r)
+{
+	sum->sim_ns += r->sim_ns;
+	sum->failed_ops += r->failed_ops;
+	sum->takeovers += r->takeovers;
+	sum->rollbacks += r->rollbacks;
+	for (unsigned f = 0; f < FAULT_N; f++)
+		sum->faults[f] += r->faults[f];
+	for (unsigned i = 0; i < OP_N; i++)
+		sum->ops[i] += r->ops[i];
+}
 
 /* ---- the child ---- */
 
@@ -59,81 +82,105 @@ static void fatal_signal(int signo)
 	void *frames[64];
 	char text[64];
 	signal(signo, SIG_DFL);
-	snprintf(text, sizeof(text), "%s", signo == SIGXCPU ? "no end after " "120 s of processor time" : strsignal(signo));
+	snprintf(text, sizeof(text), "%s", signo == SIGVTALRM ? "no end after a minute of processor time" : strsignal(signo));
 	if (s != NULL)
 		schedule_report(s, text);
 	backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
 	_exit(2);
 }
 
-static void child(const struct options *o, uint64_t seed, struct schedule_result *result)
+static const struct layout *layout_of(const struct options *o, uint64_t seed)
+{
+	return o->layout != NULL ? o->layout : &LAYOUTS[seed % ARRAY_LEN(LAYOUTS)];
+}
+
+static void catch_fatal(void)
 {
 	static uint8_t stack[65536];
 	stack_t alt = {.ss_sp = stack, .ss_size = sizeof(stack)};
 	struct sigaction sa = {.sa_handler = fatal_signal, .sa_flags = SA_ONSTACK};
-	struct rlimit cpu = {CPU_SECONDS, CPU_SECONDS + 5};
-	const struct layout *l = o->layout != NULL ? o->layout : &LAYOUTS[seed % ARRAY_LEN(LAYOUTS)];
-	struct schedule_config cfg = {.seed = seed, .k = l->k, .r = l->r, .chunk_bytes = l->chunk_bytes, .echo = o->trace, .commit = MYFS_COMMIT};
+	const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGVTALRM};
 
 	sigaltstack(&alt, NULL);
-	const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGXCPU};
 	for (unsigned i = 0; i < ARRAY_LEN(fatal); i++)
 		sigaction(fatal[i], &sa, NULL);
-	setrlimit(RLIMIT_CPU, &cpu);
-	schedule_run(&cfg, result);
+}
+
+static void child(const struct options *o, uint64_t first, uint64_t end, struct shared *sh)
+{
+	const struct itimerval limit = {.it_value = {.tv_sec = CPU_SECONDS}};
+
+	catch_fatal();
+	for (uint64_t seed = first; seed < end; seed++) {
+		const struct layout *l = layout_of(o, seed);
+		struct schedule_config cfg = {.seed = seed, .k = l->k, .r = l->r, .chunk_bytes = l->chunk_bytes, .echo = o->trace, .commit = MYFS_COMMIT};
+		sh->seed = seed;
+		memset(&sh->result, 0, sizeof(sh->result));
+		setitimer(ITIMER_VIRTUAL, &limit, NULL);
+		if (end - first > 1)
+			sandbox_enter();
+		schedule_run(&cfg, &sh->result);
+		if (end - first > 1)
+			sandbox_leave();
+		add_result(&sh->sum, &sh->result);
+		sh->live += sh->result.live;
+		sh->schedules++;
+	}
 	_exit(0);
 }
 
 /* ---- the parent ---- */
 
-static void job_start(const struct options *o, struct job *j, uint64_t seed)
+/* A child for the seeds [next, end) of the job. */
+static void job_start(const struct options *o, struct job *j)
 {
-	memset(j->result, 0, sizeof(*j->result));
-	j->seed = seed;
+	memset(j->shared, 0, sizeof(*j->shared));
+	for (uint64_t i = 0; i < ARRAY_LEN(LAYOUTS) && i < j->end - j->next; i++) {
+		const struct layout *l = layout_of(o, j->next + i);
+		cluster_images(l->k, l->r, l->chunk_bytes, SIM_JOURNAL_BYTES); /* the child inherits them */
+	}
 	fflush(NULL);
 	j->pid = fork();
 	if (j->pid == 0)
-		child(o, seed, j->result);
+		child(o, j->next, j->end, j->shared);
 	if (j->pid < 0) {
 		perror("fork");
 		exit(2);
 	}
 }
 
-static void add_result(struct totals *t, const struct schedule_result *r)
-{
-	t->schedules++;
-	t->live += r->live;
-	t->sum.sim_ns += r->sim_ns;
-	t->sum.failed_ops += r->failed_ops;
-	t->sum.takeovers += r->takeovers;
-	t->sum.rollbacks += r->rollbacks;
-	for (unsigned f = 0; f < FAULT_N; f++)
-		t->sum.faults[f] += r->faults[f];
-	for (unsigned i = 0; i < OP_N; i++)
-		t->sum.ops[i] += r->ops[i];
-}
-
-/* The job's child has ended. True when the job runs on: its second round. */
+/* The job's child has ended. True when the job runs on: the rest of its batch behind a violation, or its second round. */
 static bool job_ended(const struct options *o, struct job *j, int status, struct totals *t)
 {
-	bool fine = WIFEXITED(status) && WEXITSTATUS(status) == 0 && j->result->done;
+	const struct shared *sh = j->shared;
+	bool fine = WIFEXITED(status) && WEXITSTATUS(status) == 0 && sh->schedules == j->end - j->next;
+
+	if (fine && o->check_replay && j->round == 0) {
+		j->round = 1;
+		j->first_hash = sh->result.hash;
+		job_start(o, j);
+		return true;
+	}
 	if (!fine) {
 		t->violations++;
-		fprintf(stderr, "seed %" PRIu64 " FAILED (%s %d)\n", j->seed, WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	} else if (o->check_replay && j->round == 0) {
-		j->round = 1;
-		j->first_hash = j->result->hash;
-		job_start(o, j, j->seed);
-		return true;
-	} else if (o->check_replay && j->first_hash != j->result->hash) {
+		fprintf(stderr, "seed %" PRIu64 " FAILED (%s %d)\n", sh->seed, WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		add_result(&t->sum, &sh->result);
+		t->schedules++;
+		t->live += sh->result.live;
+	} else if (o->check_replay && j->first_hash != sh->result.hash) {
 		t->violations++;
-		fprintf(stderr, "seed %" PRIu64 " FAILED: two runs of it differ\n", j->seed);
+		fprintf(stderr, "seed %" PRIu64 " FAILED: two runs of it differ\n", sh->seed);
 	}
-	add_result(t, j->result);
+	add_result(&t->sum, &sh->sum);
+	t->schedules += sh->schedules;
+	t->live += sh->live;
 	j->round = 0;
 	j->pid = 0;
-	return false;
+	if (fine || sh->seed + 1 >= j->end || o->stop)
+		return false;
+	j->next = sh->seed + 1;
+	job_start(o, j);
+	return true;
 }
 
 static double seconds_now(void)
@@ -143,41 +190,55 @@ static double seconds_now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static void report(const struct options *o, const struct totals *t, double seconds)
+static double children_seconds(void)
 {
-	printf("%" PRIu64 " schedules (%" PRIu64 " live), %" PRIu64 " violations, %.1f s, %.2f schedules/s, %.0f s simulated (%.1f:1)\n", t->schedules, t->live,
-	       t->violations, seconds, (double)t->schedules / seconds, (double)t->sum.sim_ns / 1e9, (double)t->sum.sim_ns / 1e9 / seconds);
+	struct rusage u;
+	getrusage(RUSAGE_CHILDREN, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static void report(const struct totals *t, double seconds)
+{
+	double cpu = children_seconds(), sim = (double)t->sum.sim_ns / 1e9;
+	unsigned kinds = 0;
+	printf("%" PRIu64 " schedules (%" PRIu64 " live), %" PRIu64 " violations, %.1f s, %.1f schedules/s, %.1f per core-second, %.0f s simulated (%.1f:1)\n",
+	       t->schedules, t->live, t->violations, seconds, (double)t->schedules / seconds, (double)t->schedules / cpu, sim, sim / seconds);
 	printf("operations: %" PRIu64 " reads, %" PRIu64 " writes, %" PRIu64 " zeros, %" PRIu64 " flushes, %" PRIu64 " of them failed; %" PRIu64 " takeovers, %" PRIu64
 	       " losses of unflushed data\n", t->sum.ops[OP_READ], t->sum.ops[OP_WRITE], t->sum.ops[OP_ZERO], t->sum.ops[OP_FLUSH], t->sum.failed_ops, t->sum.takeovers,
 	       t->sum.rollbacks);
-	printf("faults:");
+	for (unsigned f = 0; f < FAULT_N; f++)
+		kinds += t->sum.faults[f] != 0;
+	printf("%u types of faults:", kinds);
 	for (unsigned f = 0; f < FAULT_N; f++)
 		printf(" %s %" PRIu64, fault_name((enum fault)f), t->sum.faults[f]);
 	printf("\n");
-	(void)o;
 }
 
 static int run_jobs(const struct options *o)
 {
 	struct job jobs[JOBS_MAX] = {{0}};
 	struct totals t = {0};
-	uint64_t next = o->seed, left = o->schedules;
+	uint64_t next = o->seed, left = o->schedules, batch = o->check_replay || !sandbox_available() ? 1 : BATCH;
 	double begun = seconds_now();
 	unsigned busy = 0;
 
 	for (unsigned i = 0; i < o->jobs; i++) {
-		jobs[i].result = mmap(NULL, sizeof(struct schedule_result), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		if (jobs[i].result == MAP_FAILED)
+		jobs[i].shared = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		if (jobs[i].shared == MAP_FAILED)
 			return 2;
 	}
 	for (;;) {
-		bool more = left > 0 && (o->minutes <= 0 || seconds_now() - begun < o->minutes * 60);
-		for (unsigned i = 0; i < o->jobs && more && left > 0; i++) {
-			if (jobs[i].pid != 0)
+		for (unsigned i = 0; i < o->jobs; i++) {
+			bool more = left > 0 && (o->minutes <= 0 || seconds_now() - begun < o->minutes * 60) && !(o->stop && t.violations > 0);
+			if (jobs[i].pid != 0 || !more)
 				continue;
-			job_start(o, &jobs[i], next++);
+			uint64_t n = min_u64(batch, div_up_u64(left, o->jobs));
+			jobs[i].next = next;
+			jobs[i].end = next + n;
+			job_start(o, &jobs[i]);
 			busy++;
-			left--;
+			next += n;
+			left -= n;
 		}
 		if (busy == 0)
 			break;
@@ -188,8 +249,8 @@ static int run_jobs(const struct options *o)
 				busy--;
 	}
 	if (o->one && t.violations == 0)
-		printf("seed %" PRIu64 ": hash %016" PRIx64 "\n", o->seed, jobs[0].result->hash);
-	report(o, &t, seconds_now() - begun);
+		printf("seed %" PRIu64 ": hash %016" PRIx64 "\n", o->seed, jobs[0].shared->result.hash);
+	report(&t, seconds_now() - begun);
 	return t.violations ? 1 : 0;
 }
 
@@ -203,8 +264,8 @@ static const struct layout *layout_find(const char *name)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/64K|8+3] [--jobs N] [--check-replay] [--trace]\n"
-			"A seed alone replays that schedule. The layout follows from the seed unless given.\n");
+	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/64K|8+3] [--jobs N] [--check-replay] [--trace] [--stop]\n"
+			"A seed alone replays that schedule. --stop: at the first violation. The layout follows from the seed unless given.\n");
 	return 2;
 }
 
@@ -213,7 +274,7 @@ int main(int argc, char **argv)
 	static const struct option LONG[] = {
 		{"seed", required_argument, NULL, 's'}, {"schedules", required_argument, NULL, 'n'}, {"minutes", required_argument, NULL, 'm'},
 		{"layout", required_argument, NULL, 'l'}, {"jobs", required_argument, NULL, 'j'}, {"check-replay", no_argument, NULL, 'c'},
-		{"trace", no_argument, NULL, 't'}, {NULL, 0, NULL, 0},
+		{"trace", no_argument, NULL, 't'}, {"stop", no_argument, NULL, 'x'}, {NULL, 0, NULL, 0},
 	};
 	struct options o = {.seed = 1, .schedules = 0, .jobs = 2};
 	int c;
@@ -226,6 +287,7 @@ int main(int argc, char **argv)
 		case 'j': o.jobs = (unsigned)atoi(optarg); break;
 		case 'c': o.check_replay = true; break;
 		case 't': o.trace = true; break;
+		case 'x': o.stop = true; break;
 		case 'l':
 			o.layout = layout_find(optarg);
 			if (o.layout == NULL)

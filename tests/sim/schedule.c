@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "ec/ec_priv.h"
+
 #define STEP_NS (5 * NS_PER_MS)
-#define RUN_MAX_NS (120 * NS_PER_S)  /* load and faults end then, however few operations were done */
+#define RUN_WIDE_NS (120 * NS_PER_S) /* load and faults end then, however few operations were done */
+#define RUN_NS (2 * NS_PER_S)
 #define COMPLETE_NS (300 * NS_PER_S) /* everything must have completed and healed by then */
 #define REPAIR_NS (2 * NS_PER_S)
 #define TRY_NS (60 * NS_PER_S)       /* safe mode: as long as it is worth hoping */
@@ -114,6 +117,14 @@ static void verify(struct schedule *s, const char *when) YIELDS
 	}
 }
 
+static uint32_t some_bricks(struct schedule *s, uint32_t n)
+{
+	uint32_t m = 0;
+	while (mask_count(m) < n)
+		m |= UINT32_C(1) << prng_below(&s->prng, s->cluster.n);
+	return m;
+}
+
 static void course(void *arg)
 {
 	struct schedule *s = arg;
@@ -122,7 +133,7 @@ static void course(void *arg)
 	while (cluster_serving(&s->cluster) != (UINT32_C(1) << s->cluster.n) - 1)
 		fiber_sleep_until(loop_now_ns() + STEP_NS);
 	uint64_t begun = now(s);
-	while (s->ops_done < s->ops_wanted && now(s) < begun + RUN_MAX_NS)
+	while (s->ops_done < s->ops_wanted && now(s) < begun + (s->wide ? RUN_WIDE_NS : RUN_NS))
 		step(s, true);
 	world_trace(s->world, "the faults end");
 	s->quiesce = true;
@@ -130,13 +141,17 @@ static void course(void *arg)
 	bool whole = settle(s);
 	verify(s, "after the run");
 	whole = whole && s->rotten == 0; /* rot that nobody has read yet, and bricks dropped as well, may be too much */
-	if (whole) {
+	bool kill = s->wide || prng_chance(&s->prng, 0.3);
+	if (whole && kill) {
 		nemesis_kill_all(s);
 		whole = settle(s);
 		verify(s, "after every brick was killed");
 	}
-	if (whole) {
-		nemesis_power_all(s, true);
+	if (whole && (s->wide || !kill)) {
+		if (prng_chance(&s->prng, 0.8))
+			nemesis_power_all(s, true);
+		if (prng_chance(&s->prng, 0.7))
+			nemesis_lose(s, some_bricks(s, (uint32_t)prng_below(&s->prng, s->cluster.tolerates + 1)));
 		settle(s);
 		verify(s, "after a loss of power of everything");
 	}
@@ -145,6 +160,7 @@ static void course(void *arg)
 void schedule_run(const struct schedule_config *cfg, struct schedule_result *result)
 {
 	static struct schedule s;
+	struct disk *const *images = cluster_images(cfg->k, cfg->r, cfg->chunk_bytes, SIM_JOURNAL_BYTES);
 	uint64_t begun;
 
 	memset(&s, 0, sizeof(s));
@@ -155,10 +171,12 @@ void schedule_run(const struct schedule_config *cfg, struct schedule_result *res
 	world_trace_echo(s.world, cfg->echo);
 	prng_seed(&s.prng, cfg->seed ^ UINT64_C(0x5eed5eed));
 	s.live = result->live = prng_chance(&s.prng, 0.75);
+	s.wide = prng_chance(&s.prng, 0.05);
 	clients_init(&s);
 	s.oracle = oracle_new(s.areas, SIM_AREAS, oracle_says, &s);
-	struct cluster_config cc = {.k = cfg->k, .r = cfg->r, .chunk_bytes = cfg->chunk_bytes, .gateways = 3, .journal_bytes = MIB(16), .serve = clients_serve,
-				    .arg = &s};
+	bool format = prng_chance(&s.prng, 0.02); /* else disks come formatted; a wiped one is formatted anyhow */
+	struct cluster_config cc = {.k = cfg->k, .r = cfg->r, .chunk_bytes = cfg->chunk_bytes, .gateways = 3, .journal_bytes = SIM_JOURNAL_BYTES, .serve = clients_serve,
+				    .arg = &s, .images = format ? NULL : images, .stall_ns = s.wide ? 0 : 500 * NS_PER_MS};
 	cluster_init(&s.cluster, s.world, &cc);
 	nemesis_init(&s);
 	begun = world_now_ns(s.world);

@@ -15,6 +15,7 @@
 #define SIM_CLIENTS_MAX 8u
 #define SIM_AREAS 4u
 #define SIM_IO_MAX MIB(1)
+#define SIM_JOURNAL_BYTES MIB(4)
 
 enum fault {
 	FAULT_KILL, FAULT_POWER, FAULT_KILL_ALL, FAULT_POWER_ALL, FAULT_WIPE, FAULT_GATEWAY_KILL, FAULT_GATEWAY_CLOSE, FAULT_GATEWAY_STEAL,
@@ -79,13 +80,13 @@ struct schedule {
 	struct oracle *oracle;
 	struct prng prng;        /* the nemesis's own */
 	bool live;
-	bool spoilt;             /* safe mode: more was broken than can be mended */
+	bool wide;               /* large areas, long faults, many operations; else a few rows that everybody meets on, and short ones */
 
 	/* clients */
 	unsigned n_clients;
 	uint64_t think_ns;
 	double weight[OP_N];
-	double p_small, p_whole, p_fua;
+	double p_small, p_whole, p_fua, p_area0;
 	struct oracle_area areas[SIM_AREAS];
 	struct gateway_clients clients[SIM_MAX_GATEWAYS];
 	uint64_t ops_done, ops_wanted;
@@ -94,17 +95,18 @@ struct schedule {
 
 	/* nemesis */
 	double fault_weight[FAULT_N];
-	uint64_t fault_gap_ns;
+	uint64_t fault_gap_ns, faults_done, faults_wanted;
 	bool early_faults;       /* also while the LUN is opened for the first time */
 	struct brick_state bricks[SIM_MAX_BRICKS];
 	uint32_t bad;            /* bricks that may lack something: not to be counted on */
 	uint32_t rotten;         /* bricks whose disks have lied */
+	uint32_t gone;           /* bricks that never return */
 	uint64_t gateway_next_ns;/* when the next gateway is to be started; UINT64_MAX: one runs */
 	struct view_seen view_seen;
 	uint64_t spawned;        /* progress of helpers */
 };
 
-/* Runs it; returns only when no promise was broken. */
+/* Runs it; returns only when no promise was broken. The disk images of the layout must exist (cluster_images). */
 void schedule_run(const struct schedule_config *cfg, struct schedule_result *result);
 void schedule_violation(struct schedule *s, const char *fmt, ...) PRINTF(2, 3) __attribute__((noreturn));
 /* For handlers of fatal signals. NULL when none runs. */
@@ -124,6 +126,7 @@ void nemesis_step(struct schedule *s, bool faults);
 void nemesis_end(struct schedule *s);                      /* everything works again from now on */
 void nemesis_power_all(struct schedule *s, bool gateways);
 void nemesis_kill_all(struct schedule *s);
+void nemesis_lose(struct schedule *s, uint32_t bricks); /* they are down, and stay it */
 bool nemesis_whole(struct schedule *s);                    /* everything is up, in sync and served */
 
 /* verify.c: on the owner's host. */

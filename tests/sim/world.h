@@ -73,6 +73,10 @@ struct disk *disk_new(struct host *h, const char *name, uint64_t capacity_bytes)
 /* A store on the disk's root; valid until the host dies or store_close. */
 int disk_store(struct disk *d, struct store **ret);
 uint64_t disk_used(const struct disk *d);
+/* A new disk becomes what `from`, whose host is down, holds. `from` must outlive it. */
+void disk_clone(struct disk *d, const struct disk *from);
+/* A disk of no host with the same content, to clone others from. */
+struct disk *disk_image(const struct disk *from);
 void disk_wipe(struct disk *d);                          /* a new, empty disk in the slot */
 void disk_set_slow(struct disk *d, double probability, uint64_t extra_ns);
 /* The next `n` operations of a kind fail with EIO (then the disk works again). */
