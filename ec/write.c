@@ -100,7 +100,7 @@ static void worker(void *arg)
 }
 
 /* The caller's fiber works too; helpers only when there is more than one part. */
-static int request_run(struct request *r) YIELDS
+static int run_parts(struct request *r) YIELDS
 {
 	struct request probe = *r;
 
@@ -119,6 +119,19 @@ static int request_run(struct request *r) YIELDS
 	while (r->running)
 		fiber_park();
 	return r->rc;
+}
+
+/* A rollback may have taken back parts that were done while others still waited: nobody was told yet, so all are written again. */
+static int request_run(struct request *r) YIELDS
+{
+	uint64_t rollbacks;
+	int rc;
+
+	do {
+		rollbacks = r->d->rollbacks;
+		rc = run_parts(r);
+	} while (rc == 0 && r->d->rollbacks != rollbacks);
+	return rc;
 }
 
 int ec_write(struct ec_domain *d, uint32_t shard, uint64_t off, struct iov data, bool fua) YIELDS

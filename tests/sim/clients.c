@@ -34,7 +34,7 @@ void clients_init(struct schedule *s)
 	s->p_small = (double)prng_below(&s->prng, 100) / 100.0;
 	s->p_whole = 0.3 + 0.7 * (double)prng_below(&s->prng, 100) / 100.0;
 	s->p_fua = prng_chance(&s->prng, 0.5) ? 0.2 * (double)prng_below(&s->prng, 100) / 100.0 : 0;
-	s->ops_wanted = s->wide ? 150 + prng_below(&s->prng, 450) : 20 + prng_below(&s->prng, 100);
+	s->ops_wanted = s->wide ? 150 + prng_below(&s->prng, 450) : 10 + prng_below(&s->prng, 50);
 	for (unsigned g_ = 0; g_ < SIM_MAX_GATEWAYS; g_++)
 		for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
 			s->clients[g_].v[i].buffer = malloc(SIM_IO_MAX);

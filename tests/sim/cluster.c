@@ -212,7 +212,9 @@ void cluster_brick_wipe(struct cluster *c, uint32_t i)
 	world_trace(c->world, "%s gets an empty disk", host_name(b->host));
 	disk_wipe(b->disk);
 	disk_set_capacity(b->disk, SIM_DISK_BYTES);
-	b->formatted = false;
+	b->formatted = c->cfg.images != NULL;
+	if (b->formatted)
+		disk_clone(b->disk, c->cfg.images[i]);
 }
 
 void cluster_brick_fill(struct cluster *c, uint32_t i, uint64_t more)

@@ -76,7 +76,7 @@ struct disk *const *cluster_images(uint32_t k, uint32_t r, uint32_t chunk_bytes,
 /* Brings the host up if it is down and starts the brick on it. */
 void cluster_brick_start(struct cluster *c, uint32_t i);
 void cluster_brick_kill(struct cluster *c, uint32_t i, bool power_loss);
-/* A new, empty disk; the host is down. The next start formats it under the same identity. */
+/* A new, empty disk, formatted under the same identity (by the next start when there are no images); the host is down. */
 void cluster_brick_wipe(struct cluster *c, uint32_t i);
 uint32_t cluster_serving(const struct cluster *c); /* mask */
 /* The disk is about to be full: what was promised still fits, `more` new bytes too. */

@@ -77,6 +77,7 @@ struct inode *inode_new(struct disk *d, uint32_t mode)
 	i->mode = mode;
 	list_init(&i->dirty);
 	list_init(&i->xattrs);
+	list_init(&i->children);
 	list_push_back(&d->inodes, &i->node);
 	return i;
 }

@@ -4,12 +4,17 @@
 
 #include "tests/sim/disk_priv.h"
 
-static unsigned bucket_of(uint64_t parent, const char *name)
+static uint64_t hash_of(uint64_t parent, const char *name)
 {
 	uint64_t h = parent * UINT64_C(0x9E3779B97F4A7C15);
 	for (; *name != '\0'; name++)
 		h = (h ^ (uint8_t)*name) * UINT64_C(1099511628211);
-	return (unsigned)(h >> 32) % NAME_BUCKETS;
+	return h;
+}
+
+static struct list *bucket_of(struct disk *d, uint64_t hash)
+{
+	return &d->buckets[(hash >> 32) % NAME_BUCKETS];
 }
 
 static struct entry *entry_new(uint64_t parent, const char *name, struct inode *i)
@@ -20,16 +25,19 @@ static struct entry *entry_new(uint64_t parent, const char *name, struct inode *
 	e->parent = parent;
 	memcpy(e->name, name, len);
 	e->inode = i;
+	e->hash = hash_of(parent, name);
 	list_init(&e->in_bucket);
-	list_init(&e->in_dir_order);
+	list_init(&e->in_order);
+	list_init(&e->in_dir);
 	return e;
 }
 
-static void live_add(struct disk *d, uint64_t parent, const char *name, struct inode *i)
+static void live_add(struct disk *d, struct inode *dir, const char *name, struct inode *i)
 {
-	struct entry *e = entry_new(parent, name, i);
-	list_push_back(&d->buckets[bucket_of(parent, name)], &e->in_bucket);
-	list_push_back(&d->order, &e->in_dir_order);
+	struct entry *e = entry_new(dir->ino, name, i);
+	list_push_back(bucket_of(d, e->hash), &e->in_bucket);
+	list_push_back(&dir->children, &e->in_dir);
+	list_push_back(&d->order, &e->in_order);
 	i->links++;
 }
 
@@ -37,7 +45,8 @@ static void entry_free(struct entry *e)
 {
 	e->inode->links--;
 	list_del(&e->in_bucket);
-	list_del(&e->in_dir_order);
+	list_del(&e->in_order);
+	list_del(&e->in_dir);
 	free(e);
 }
 
@@ -52,7 +61,7 @@ void names_init(struct disk *d)
 
 static void free_list(struct list *entries)
 {
-	list_for_each_safe(e, entries, struct entry, in_dir_order)
+	list_for_each_safe(e, entries, struct entry, in_order)
 		entry_free(e);
 }
 
@@ -72,8 +81,9 @@ void names_free(struct disk *d)
 
 struct entry *names_entry(struct disk *d, const struct inode *dir, const char *name)
 {
-	list_for_each(e, &d->buckets[bucket_of(dir->ino, name)], struct entry, in_bucket)
-		if (e->parent == dir->ino && strcmp(e->name, name) == 0)
+	uint64_t hash = hash_of(dir->ino, name);
+	list_for_each(e, bucket_of(d, hash), struct entry, in_bucket)
+		if (e->hash == hash && e->parent == dir->ino && strcmp(e->name, name) == 0)
 			return e;
 	return NULL;
 }
@@ -122,13 +132,13 @@ int names_find(struct disk *d, const char *path, struct inode **ret)
 	return 0;
 }
 
-static struct change *change_new(struct disk *d, enum change_kind kind, uint64_t parent, const char *name, struct inode *i, const void *value, size_t len)
+static struct change *change_new(struct disk *d, enum change_kind kind, struct inode *dir, const char *name, struct inode *i, const void *value, size_t len)
 {
 	size_t name_len = strlen(name) + 1;
 	struct change *c = calloc(1, sizeof(*c) + len + name_len);
 	assert(c != NULL);
 	c->kind = kind;
-	c->parent = parent;
+	c->dir = dir;
 	c->name = (char *)c->value + len;
 	memcpy(c->name, name, name_len);
 	c->inode = i;
@@ -141,24 +151,24 @@ static struct change *change_new(struct disk *d, enum change_kind kind, uint64_t
 
 void names_add(struct disk *d, struct inode *dir, const char *name, struct inode *i)
 {
-	live_add(d, dir->ino, name, i);
-	change_new(d, CHANGE_ADD, dir->ino, name, i, NULL, 0);
+	live_add(d, dir, name, i);
+	change_new(d, CHANGE_ADD, dir, name, i, NULL, 0);
 }
 
-void names_del(struct disk *d, struct entry *e)
+void names_del(struct disk *d, struct inode *dir, struct entry *e)
 {
-	change_new(d, CHANGE_DEL, e->parent, e->name, e->inode, NULL, 0);
+	change_new(d, CHANGE_DEL, dir, e->name, e->inode, NULL, 0);
 	entry_free(e);
 }
 
-void names_move(struct disk *d, struct entry *from, struct inode *to_dir, const char *to_name, struct entry *to)
+void names_move(struct disk *d, struct inode *from_dir, struct entry *from, struct inode *to_dir, const char *to_name, struct entry *to)
 {
 	struct inode *i = from->inode;
 	if (to != NULL) {
-		names_del(d, to);
+		names_del(d, to_dir, to);
 		list_entry(d->changes.prev, struct change, node)->more = true;
 	}
-	names_del(d, from);
+	names_del(d, from_dir, from);
 	list_entry(d->changes.prev, struct change, node)->more = true;
 	names_add(d, to_dir, to_name, i);
 }
@@ -171,10 +181,8 @@ unsigned names_links(const struct disk *d, const struct inode *i)
 
 bool names_dir_empty(const struct disk *d, const struct inode *dir)
 {
-	list_for_each(e, &d->order, struct entry, in_dir_order)
-		if (e->parent == dir->ino)
-			return false;
-	return true;
+	(void)d;
+	return list_empty(&dir->children);
 }
 
 bool names_path_of(const struct disk *d, const struct inode *i, char *out, size_t cap)
@@ -183,7 +191,7 @@ bool names_path_of(const struct disk *d, const struct inode *i, char *out, size_
 		out[0] = '\0';
 		return true;
 	}
-	list_for_each(e, &d->order, struct entry, in_dir_order) {
+	list_for_each(e, &d->order, struct entry, in_order) {
 		if (e->inode != i)
 			continue;
 		list_for_each(p, &d->inodes, struct inode, node) {
@@ -230,14 +238,14 @@ void names_setxattr(struct disk *d, struct inode *i, const char *name, const voi
 {
 	struct xattr *old = xattr_find(i, name);
 	/* The change remembers what it replaced, so that a crash can undo it. */
-	struct change *c = change_new(d, old != NULL ? CHANGE_SETXATTR : CHANGE_RMXATTR, 0, name, i, old ? old->value : NULL, old ? old->len : 0);
+	struct change *c = change_new(d, old != NULL ? CHANGE_SETXATTR : CHANGE_RMXATTR, NULL, name, i, old ? old->value : NULL, old ? old->len : 0);
 	(void)c;
 	set_now(i, name, value, len);
 }
 
 void names_rmxattr(struct disk *d, struct inode *i, struct xattr *x)
 {
-	change_new(d, CHANGE_SETXATTR, 0, x->name, i, x->value, x->len);
+	change_new(d, CHANGE_SETXATTR, NULL, x->name, i, x->value, x->len);
 	list_del(&x->node);
 	free(x);
 }
@@ -254,12 +262,12 @@ static void undo(struct disk *d, const struct change *c)
 	struct xattr *x;
 	switch (c->kind) {
 	case CHANGE_ADD:
-		list_for_each_safe(e, &d->buckets[bucket_of(c->parent, c->name)], struct entry, in_bucket)
-			if (e->parent == c->parent && e->inode == c->inode && strcmp(e->name, c->name) == 0)
+		list_for_each_safe(e, &c->dir->children, struct entry, in_dir)
+			if (e->inode == c->inode && strcmp(e->name, c->name) == 0)
 				entry_free(e);
 		break;
 	case CHANGE_DEL:
-		live_add(d, c->parent, c->name, c->inode);
+		live_add(d, c->dir, c->name, c->inode);
 		break;
 	case CHANGE_SETXATTR:
 		set_now(c->inode, c->name, c->value, c->len);
@@ -300,8 +308,8 @@ static struct inode *inode_by_number(struct inode *const *v, uint64_t n, uint64_
 
 void names_clone(struct disk *d, const struct disk *from, struct inode *const *inodes)
 {
-	list_for_each(e, &from->order, struct entry, in_dir_order)
-		live_add(d, e->parent, e->name, inode_by_number(inodes, from->next_ino, e->inode->ino));
+	list_for_each(e, &from->order, struct entry, in_order)
+		live_add(d, inode_by_number(inodes, from->next_ino, e->parent), e->name, inode_by_number(inodes, from->next_ino, e->inode->ino));
 	list_for_each(i, &from->inodes, struct inode, node)
 		list_for_each(x, &i->xattrs, struct xattr, node)
 			set_now(inode_by_number(inodes, from->next_ino, i->ino), x->name, x->value, x->len);

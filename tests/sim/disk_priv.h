@@ -45,14 +45,16 @@ struct inode {
 	struct list dirty;
 	struct dirty **dirty_at; /* by page index, dirty_n entries */
 	size_t dirty_n;
+	struct list children; /* struct entry, by in_dir */
 	struct list xattrs; /* changes are names' changes: durable with them */
 	char *target;       /* symlink; owned */
 };
 
 /* A directory entry. */
 struct entry {
-	struct list in_bucket, in_dir_order;
+	struct list in_bucket, in_order, in_dir;
 	uint64_t parent;
+	uint64_t hash;
 	struct inode *inode;
 	char name[];
 };
@@ -62,7 +64,7 @@ struct change {
 	struct list node;
 	enum change_kind kind;
 	bool more;             /* happens together with the next one */
-	uint64_t parent;       /* ADD, DEL */
+	struct inode *dir;     /* ADD, DEL */
 	char *name;            /* entry or xattr name; lies behind value */
 	struct inode *inode;
 	size_t len;
@@ -122,9 +124,9 @@ int names_find(struct disk *d, const char *path, struct inode **ret);
 int names_parent(struct disk *d, const char *path, struct inode **ret_dir, const char **ret_name);
 struct entry *names_entry(struct disk *d, const struct inode *dir, const char *name);
 void names_add(struct disk *d, struct inode *dir, const char *name, struct inode *i);
-void names_del(struct disk *d, struct entry *e);
+void names_del(struct disk *d, struct inode *dir, struct entry *e);
 /* The name to (its present entry, or NULL) becomes what from is; at once, for a crash too. */
-void names_move(struct disk *d, struct entry *from, struct inode *to_dir, const char *to_name, struct entry *to);
+void names_move(struct disk *d, struct inode *from_dir, struct entry *from, struct inode *to_dir, const char *to_name, struct entry *to);
 unsigned names_links(const struct disk *d, const struct inode *i);
 bool names_dir_empty(const struct disk *d, const struct inode *dir);
 bool names_path_of(const struct disk *d, const struct inode *i, char *out, size_t cap);

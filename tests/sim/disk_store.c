@@ -283,7 +283,7 @@ static int remove_name(struct disk *d, const char *path, bool want_dir)
 	if (want_dir && !names_dir_empty(d, e->inode))
 		return -ENOTEMPTY;
 	struct inode *i = e->inode;
-	names_del(d, e);
+	names_del(d, dir, e);
 	/* The space counts as free once the last name is gone; the inode itself lives on for crashes that bring the name back. */
 	if (S_ISREG(i->mode) && names_links(d, i) == 0)
 		d->used_pages -= min_u64(d->used_pages, i->n_pages);
@@ -317,7 +317,7 @@ static int s_rename(struct store *s, const char *from, const char *to)
 	struct inode *i = e->inode;
 	if (old != NULL && old->inode == i)
 		return 0;
-	names_move(d, e, to_dir, to_name, old);
+	names_move(d, from_dir, e, to_dir, to_name, old);
 	return 0;
 }
 
@@ -340,14 +340,12 @@ static int s_readdir(struct store *s, const char *path, struct dirent_list *ret)
 	if (!S_ISDIR(dir->mode))
 		return -ENOTDIR;
 	size_t n = 0;
-	list_for_each(e, &d->order, struct entry, in_dir_order)
-		n += e->parent == dir->ino;
+	list_for_each(e, &dir->children, struct entry, in_dir)
+		n++;
 	struct dirent_item *v = calloc(n + 1, sizeof(*v));
 	assert(v != NULL);
 	n = 0;
-	list_for_each(e, &d->order, struct entry, in_dir_order) {
-		if (e->parent != dir->ino)
-			continue;
+	list_for_each(e, &dir->children, struct entry, in_dir) {
 		snprintf(v[n].name, sizeof(v[n].name), "%s", e->name);
 		v[n].type = e->inode->mode & S_IFMT;
 		v[n++].ino = e->inode->ino;

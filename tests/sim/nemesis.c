@@ -40,7 +40,7 @@ void nemesis_init(struct schedule *s)
 		double weight = 0.1 + (double)prng_below(&s->prng, 1000) / 1000.0;
 		s->fault_weight[f] = on ? weight : 0;
 	}
-	s->faults_wanted = s->wide ? UINT64_MAX : 1 + prng_below(&s->prng, 24);
+	s->faults_wanted = s->wide ? UINT64_MAX : 1 + prng_below(&s->prng, 14);
 	s->early_faults = prng_chance(&s->prng, 0.2);
 	s->fault_gap_ns = s->wide ? (NS_PER_MS * 10) << prng_below(&s->prng, 9) : (NS_PER_MS * 4) << prng_below(&s->prng, 6);
 	for (unsigned i = 0; i < SIM_MAX_BRICKS; i++)

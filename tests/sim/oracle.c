@@ -84,12 +84,8 @@ static void sector_fill(uint8_t *dst, uint64_t id, uint32_t shard, uint64_t sect
 	v[0] = MAGIC;
 	v[1] = id;
 	v[2] = (uint64_t)shard << 32 | sector;
-	for (unsigned i = 3; i < ARRAY_LEN(v); i++) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		v[i] = x;
-	}
+	for (unsigned i = 3; i < ARRAY_LEN(v); i++)
+		v[i] = x + i * UINT64_C(0xD1342543DE82EF95);
 	memcpy(dst, v, ORACLE_SECTOR);
 }
 

@@ -30,7 +30,7 @@ struct layout {
 	uint32_t k, r, chunk_bytes;
 };
 static const struct layout LAYOUTS[] = {
-	{"4+2", 4, 2, 16384}, {"2+1", 2, 1, 16384}, {"replica3", 1, 2, 16384}, {"3+3", 3, 3, 4096}, {"4+2/64K", 4, 2, 65536}, {"8+3", 8, 3, 4096},
+	{"4+2", 4, 2, 4096}, {"2+1", 2, 1, 4096}, {"replica3", 1, 2, 16384}, {"3+3", 3, 3, 4096}, {"4+2/16K", 4, 2, 16384}, {"8+3", 8, 3, 4096},
 };
 
 struct options {
@@ -264,7 +264,7 @@ static const struct layout *layout_find(const char *name)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/64K|8+3] [--jobs N] [--check-replay] [--trace] [--stop]\n"
+	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop]\n"
 			"A seed alone replays that schedule. --stop: at the first violation. The layout follows from the seed unless given.\n");
 	return 2;
 }

@@ -38,7 +38,7 @@ void sandbox_leave(void)
 #else
 
 #define ARENA_BYTES (UINT64_C(8) << 30) /* of addresses */
-#define ARENA_KEEP MIB(64)              /* of memory, between schedules */
+#define ARENA_KEEP MIB(384)             /* of memory, between schedules */
 #define CLASSES 160u
 #define SMALL 1024u
 #define SMALL_STEP 32u

@@ -12,7 +12,7 @@
 #define RUN_WIDE_NS (120 * NS_PER_S) /* load and faults end then, however few operations were done */
 #define RUN_NS (2 * NS_PER_S)
 #define COMPLETE_NS (300 * NS_PER_S) /* everything must have completed and healed by then */
-#define REPAIR_NS (2 * NS_PER_S)
+#define REPAIR_NS (1200 * NS_PER_MS) /* a background SYNC and what follows it */
 #define TRY_NS (60 * NS_PER_S)       /* safe mode: as long as it is worth hoping */
 
 static struct schedule *current;
@@ -171,7 +171,7 @@ void schedule_run(const struct schedule_config *cfg, struct schedule_result *res
 	world_trace_echo(s.world, cfg->echo);
 	prng_seed(&s.prng, cfg->seed ^ UINT64_C(0x5eed5eed));
 	s.live = result->live = prng_chance(&s.prng, 0.75);
-	s.wide = prng_chance(&s.prng, 0.05);
+	s.wide = prng_chance(&s.prng, 0.005);
 	clients_init(&s);
 	s.oracle = oracle_new(s.areas, SIM_AREAS, oracle_says, &s);
 	bool format = prng_chance(&s.prng, 0.02); /* else disks come formatted; a wiped one is formatted anyhow */

@@ -94,7 +94,7 @@ static void impossible_identities_are_refused(void **state)
 	    {4, 2, 0, 12288, MIB(16), -EINVAL},
 	    {4, 2, 0, 2048, MIB(16), -EINVAL},
 	    {4, 2, 0, 131072, MIB(16), -EINVAL},
-	    {4, 2, 0, 16384, MIB(15), -EINVAL},
+	    {4, 2, 0, 16384, MIB(4) - 4096, -EINVAL},
 	    {4, 2, 0, 16384, MIB(16) + 512, -EINVAL},
 	    {UINT32_MAX, 2, 0, 16384, MIB(16), -EINVAL},
 	};
