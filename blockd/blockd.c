@@ -91,6 +91,7 @@ int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct er
 	d->registry = cfg->registry;
 	d->psk = cfg->psk;
 	d->io_timeout_ns = cfg->io_timeout_ns;
+	d->read_fence = cfg->read_fence;
 	d->started_ns = loop_now_ns();
 	list_init(&d->volumes);
 	list_init(&d->luns);

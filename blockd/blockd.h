@@ -26,6 +26,7 @@ struct blockd {
 	struct reg_gateway self;   /* our row */
 	struct tls_creds *psk;     /* towards bricks on TCP; NULL = none */
 	uint64_t io_timeout_ns;
+	enum ec_read_fence read_fence;
 	uint64_t started_ns;
 	bool stopping;
 	struct list volumes; /* struct volume: volumes.c */
@@ -53,6 +54,7 @@ struct blockd_config {
 	const char *control;   /* for the registry: "unix:/.." */
 	struct tls_creds *psk; /* borrowed */
 	uint64_t io_timeout_ns;
+	enum ec_read_fence read_fence;
 };
 int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct err *e) YIELDS;
 /* Records where clients find us. Either may be "". */

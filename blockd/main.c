@@ -145,7 +145,8 @@ static int load_keys(struct program *p, struct err *e)
 static int start(struct program *p, struct err *e) YIELDS
 {
 	struct blockd_config cfg = {
-	    .loop = p->loop, .net = net_kernel(), .name = p->opt.name, .io_timeout_ns = p->opt.io_timeout_ns};
+	    .loop = p->loop, .net = net_kernel(), .name = p->opt.name, .io_timeout_ns = p->opt.io_timeout_ns,
+	    .read_fence = p->opt.read_fence};
 	char control[ADDRESS_TEXT];
 	int rc = load_keys(p, e);
 

@@ -25,6 +25,10 @@ const char options_help[] =
     "                      TLS towards NBD clients (default: allow when --tls-certs is given, else off)\n"
     "  --tls-certs DIR     ca-cert.pem, server-cert.pem, server-key.pem\n"
     "  --io-timeout TIME   how long I/O waits for missing bricks before it fails (default 120s)\n"
+    "  --read-fence index|off\n"
+    "                      index (default): a read is returned when enough bricks have confirmed that no other gateway\n"
+    "                      has taken the LUN over. off: saves those questions; a gateway cut off from most bricks may then\n"
+    "                      return data that its successor has overwritten\n"
     "  --log LEVEL         error, warn, note (default), info, debug\n"
     "  --help, --version\n";
 
@@ -84,6 +88,7 @@ enum {
 	OPT_TLS_CERTS,
 	OPT_TLS,
 	OPT_IO_TIMEOUT,
+	OPT_READ_FENCE,
 	OPT_LOG,
 	OPT_HELP,
 	OPT_VERSION
@@ -93,7 +98,8 @@ static const struct option long_options[] = {
     {"registry", required_argument, NULL, OPT_REGISTRY}, {"name", required_argument, NULL, OPT_NAME},
     {"nbd", required_argument, NULL, OPT_NBD},           {"control", required_argument, NULL, OPT_CONTROL},
     {"psk", required_argument, NULL, OPT_PSK},           {"tls-certs", required_argument, NULL, OPT_TLS_CERTS},
-    {"tls", required_argument, NULL, OPT_TLS},           {"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
+    {"tls", required_argument, NULL, OPT_TLS},           {"read-fence", required_argument, NULL, OPT_READ_FENCE},
+    {"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
     {"log", required_argument, NULL, OPT_LOG},           {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},         {NULL, 0, NULL, 0},
 };
@@ -101,6 +107,7 @@ static const struct option long_options[] = {
 static int parse_one(struct options *o, int opt, const char *value, const char **control, int *tls, struct err *e)
 {
 	static const char *const tls_words[] = {"off", "allow", "require"};
+	static const char *const fence_words[] = {"index", "off"};
 	static const char *const log_words[] = {"error", "warn", "note", "info", "debug"};
 	int word = 0, rc;
 
@@ -124,6 +131,10 @@ static int parse_one(struct options *o, int opt, const char *value, const char *
 		return 0;
 	case OPT_TLS:
 		return parse_word("--tls", value, tls_words, ARRAY_LEN(tls_words), tls, e);
+	case OPT_READ_FENCE:
+		rc = parse_word("--read-fence", value, fence_words, ARRAY_LEN(fence_words), &word, e);
+		o->read_fence = word ? EC_READ_FENCE_OFF : EC_READ_FENCE_INDEX;
+		return rc;
 	case OPT_IO_TIMEOUT:
 		return duration_ns_parse(value, &o->io_timeout_ns, e);
 	case OPT_LOG:

@@ -5,6 +5,7 @@
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/loop/net.h"
+#include "ec/ec.h"
 
 #define OPTIONS_NBD_MAX 16u
 
@@ -22,6 +23,7 @@ struct options {
 	struct address nbd[OPTIONS_NBD_MAX];
 	struct address control;
 	uint64_t io_timeout_ns;
+	enum ec_read_fence read_fence;
 	enum log_level log;
 };
 

@@ -243,7 +243,8 @@ static int volume_dht_open(struct volume *v, struct err *e)
 					.chunk_bytes = v->row.chunk_bytes,
 					.sets = v->row.sets,
 					.bricks = v->bricks,
-					.io_timeout_ns = v->d->io_timeout_ns};
+					.io_timeout_ns = v->d->io_timeout_ns,
+					.read_fence = v->d->read_fence};
 
 	snprintf(cfg.name, sizeof(cfg.name), "%s", v->row.name);
 	return dht_volume_open(&cfg, &v->dht, e);

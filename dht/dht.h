@@ -25,6 +25,7 @@ struct dht_volume_config {
 	uint32_t sets;
 	const struct ec_brick_addr *bricks; /* sets * (k + r), ordered by set, index; copied */
 	uint64_t io_timeout_ns;
+	enum ec_read_fence read_fence;
 };
 int dht_volume_open(const struct dht_volume_config *cfg, struct dht_volume **ret, struct err *e);
 void dht_volume_close(struct dht_volume *v) YIELDS;

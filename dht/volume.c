@@ -33,6 +33,7 @@ static int volume_open_set(struct dht_volume *v, const struct dht_volume_config 
 	c->r = cfg->r;
 	c->chunk_bytes = cfg->chunk_bytes;
 	c->io_timeout_ns = cfg->io_timeout_ns;
+	c->read_fence = cfg->read_fence;
 	memcpy(c->bricks, cfg->bricks + (size_t)index * n, n * sizeof(c->bricks[0]));
 	rc = ec_set_open(c, &v->set[index], e);
 	free(c);

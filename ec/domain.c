@@ -29,6 +29,7 @@ void ec_domain_changed(struct ec_domain *d)
 	waitq_wake_all(&d->wq);
 	waitq_wake_all(&d->set->pool_wq);
 	waitq_wake_all(&d->sync_wq);
+	ec_confirm_look_again(d);
 }
 
 static void lose(struct ec_domain *d, uint32_t b)
@@ -37,6 +38,7 @@ static void lose(struct ec_domain *d, uint32_t b)
 
 	d->live &= ~MASK(b);
 	d->healing &= ~MASK(b);
+	ec_confirm_lost(d, b);
 	if (was_live && !mask_has(d->view.insync, b))
 		ec_heal_brick_lost(d, b);
 }
@@ -117,9 +119,22 @@ void ec_domain_leave(struct ec_domain *d)
 
 /* ---- calls ---- */
 
+static void call_ended(struct rpc_call *call)
+{
+	struct ec_domain *d = call->user;
+
+	ec_confirm_heard(d, call->peer, call->tag, call->epoch, call->rc);
+	if (call->type == BP_PING)
+		ec_confirm_ping_ended(d, call);
+}
+
 bool ec_call_start(struct ec_domain *d, uint32_t b, struct rpc_call *call, struct rpc_group *g)
 {
 	ec_decide_flush(d, b);
+	call->done = call_ended;
+	call->user = d;
+	call->peer = b;
+	ec_confirm_asked(d, b, call);
 	return ec_brick_start(&d->set->bricks[b], call, g);
 }
 
@@ -376,6 +391,7 @@ static void domain_free(struct ec_domain *d)
 	timer_cancel(&d->retry_timer);
 	timer_cancel(&d->sync_timer);
 	ec_heal_free(d);
+	ec_confirm_free(d);
 	if (d->set->cache)
 		ec_stripe_cache_drop_domain(d->set->cache, d->key);
 	ec_tx_rings_free(d);
@@ -404,7 +420,7 @@ static struct ec_domain *domain_new(struct ec_set *s, const struct ec_domain_opt
 	rowlock_table_init(&d->locks, s->geo.region_rows);
 	ec_missed_init(&d->missed);
 	ec_missed_init(&d->doubtful);
-	if (ec_tx_rings_new(d) || ec_heal_new(d)) {
+	if (ec_tx_rings_new(d) || ec_heal_new(d) || ec_confirm_new(d)) {
 		domain_free(d);
 		return NULL;
 	}

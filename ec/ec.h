@@ -26,6 +26,10 @@ struct ec_brick_addr {
 	struct address address;
 };
 
+/* What makes a read valid. INDEX: N-W+1 bricks confirmed, after the read began, that nobody has taken the domain over. OFF: the
+ * bricks it was read from did: a gateway cut off from the others may return what its successor has overwritten since. */
+enum ec_read_fence { EC_READ_FENCE_INDEX, EC_READ_FENCE_OFF };
+
 struct ec_set_config {
 	struct loop *loop;
 	struct net *net;
@@ -38,6 +42,7 @@ struct ec_set_config {
 	uint64_t stall_ns;             /* a brick that answers nothing for this long is put out of the way; default 3 s */
 	uint64_t io_timeout_ns;        /* default 120 s: how long I/O waits for a quorum before -MYFS_E_QUORUM */
 	uint64_t cache_bytes;          /* old-data cache per set, 0 = default 16 MiB */
+	enum ec_read_fence read_fence;
 	uint32_t write_min;            /* 0 = K (at exactly K in-sync every PREP is durable before it counts, H12) */
 };
 
@@ -116,6 +121,7 @@ struct ec_domain_status {
 	uint64_t reads, writes, flushes, zeros, bytes_read, bytes_written; /* completed client operations */
 	uint64_t rounds;              /* brick round trips spent on writes */
 	uint64_t degraded_reads, checksum_errors, repaired_blocks;
+	uint64_t pings;               /* questions sent only to confirm reads */
 };
 void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret);
 /* bytes of rebuilt fragments per second over all domains of the set; 0 = no limit. */

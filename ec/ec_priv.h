@@ -1,6 +1,7 @@
 /* ec_priv.h - what the files of ec/ share and nobody else may see, grouped by the .c that owns it.
  *
  *   set.c       connections          domain.c   one owned object: state, keeper       takeover.c  fence, resolve, ready
+ *   confirm.c   who is the owner
  *   view.c      who is in sync       tx.c       one transaction, its ring of fates    update.c    four ways to write
  * rows write.c     requests -> parts    read.c     requests -> blocks                    cut.c       consistent cut,
  * rebuild flush.c     floors and SYNC      repair.c   a rotten block made good              heal.c      returned bricks
@@ -29,6 +30,7 @@
 struct ec_brick {
 	struct ec_set *set;
 	uint32_t index;
+	uint32_t neighbours;          /* mask: bricks at the same address, itself not among them */
 	bool up;                      /* connected and greeted: client may be used */
 	bool tried;                   /* the first attempt has ended, well or not */
 	struct rpc_client *client;    /* owned by the brick's fiber; look it up anew after every YIELDS */
@@ -151,6 +153,33 @@ struct ec_repair_item {
 	uint32_t shard, row, nrows, chunk;
 };
 
+/* confirm.c: who has confirmed since when that we are the owner. */
+struct ec_ticket {                /* of one read, on its stack */
+	struct list node;
+	uint64_t stamp;           /* 0: no fence */
+	uint64_t epoch;
+	struct fiber *fiber;
+};
+struct ec_ping {
+	struct rpc_call call;
+	struct bp_ping_args args;
+	struct bp_ping_res res;
+	bool out;
+};
+struct ec_confirm {
+	uint64_t stamp;                 /* the newest read's */
+	uint64_t heard[EC_MAX_BRICKS];  /* brick b answered under our epoch to a call that carried this stamp */
+	uint64_t asked[EC_MAX_BRICKS];  /* it is to answer a call with this one soon */
+	uint64_t eager;                 /* reads up to here do not wait for other answers first */
+	unsigned reads;                 /* under way */
+	uint32_t turn;
+	struct list waiting;            /* tickets */
+	struct deferred ask;
+	struct timer late;
+	struct rpc_group group;
+	struct ec_ping pings[];         /* [n] */
+};
+
 struct ec_domain {
 	struct list node;
 	struct ec_set *set;
@@ -203,6 +232,7 @@ struct ec_domain {
 	unsigned repairs_n;
 	bool repair_runs;
 
+	struct ec_confirm *confirm;
 	unsigned active;              /* requests and helpers inside */
 	struct ec_heal *heal;
 	struct ec_domain_status count; /* only the counters are kept here */
@@ -236,6 +266,22 @@ int ec_domain_admit_brick(struct ec_domain *d, uint32_t b) YIELDS;
 void ec_shard_note(struct ec_domain *d, uint32_t shard); /* it may exist from now on */
 int ec_shards_grow(struct ec_domain *d, uint32_t bits);
 static inline void gfid_to_wire(const struct gfid *g, bp_uuid out) { memcpy(out, g->b, 16); }
+
+/* ---- confirm.c: the fence of reads ---- */
+int ec_confirm_new(struct ec_domain *d);
+void ec_confirm_free(struct ec_domain *d);
+/* Brackets a read. begin: before its first frame, the domain being served. */
+void ec_confirm_begin(struct ec_domain *d, struct ec_ticket *t);
+void ec_confirm_end(struct ec_domain *d, struct ec_ticket *t);
+/* What was read since begin may be returned: nobody had taken the domain over when the read began. 0, -EAGAIN (our own takeover
+ * came between: read again), -MYFS_E_QUORUM, -MYFS_E_FENCED. */
+int ec_confirm_wait(struct ec_domain *d, struct ec_ticket *t, uint64_t deadline_ns) YIELDS;
+/* Told by domain.c: a call of the domain leaves, has ended; brick b is not live any more; epoch or state have changed. */
+void ec_confirm_asked(struct ec_domain *d, uint32_t b, struct rpc_call *call);
+void ec_confirm_heard(struct ec_domain *d, uint32_t b, uint64_t stamp, uint64_t epoch, int rc);
+void ec_confirm_ping_ended(struct ec_domain *d, const struct rpc_call *call);
+void ec_confirm_lost(struct ec_domain *d, uint32_t b);
+void ec_confirm_look_again(struct ec_domain *d);
 
 /* ---- takeover.c ---- */
 /* One attempt: fence, resolve, ready. May be repeated after any failure. -MYFS_E_QUORUM (try again when bricks return),

@@ -102,17 +102,22 @@ static int extents_run(struct extents *x, uint64_t *bits) YIELDS
 	uint64_t deadline = ec_deadline(x->d);
 
 	for (;;) {
+		struct ec_ticket ticket;
+		uint32_t started = 0;
 		int rc = ec_domain_ready(x->d, false, deadline);
 		if (rc)
 			return rc;
+		ec_confirm_begin(x->d, &ticket);
 		if (ec_shard_absent(x->d, x->shard)) {
 			memset(bits, 0, BITMAP_WORDS(x->nblocks) * sizeof(*bits));
-			return 0;
+		} else {
+			rc = extents_ask(x, calls, &started);
+			if (!rc)
+				extents_fill(x, bits);
 		}
-		uint32_t started;
-		rc = extents_ask(x, calls, &started);
 		if (!rc)
-			extents_fill(x, bits);
+			rc = ec_confirm_wait(x->d, &ticket, deadline);
+		ec_confirm_end(x->d, &ticket);
 		for (; started; started &= started - 1)
 			rpc_call_release(&calls[__builtin_ctz(started)]);
 		if (rc != -EAGAIN)

@@ -156,37 +156,66 @@ int ec_ns_ask(struct ec_domain *d, uint32_t b, struct bp_nsread_args *args, stru
 	return rc;
 }
 
+/* Asks members in turn until one knows an answer: *ret_answer. 0, -EAGAIN (none did), or why nobody can be asked. */
+static int ns_ask_members(struct ec_domain *d, struct bp_nsread_args *args, struct bp_nsread_res *res, uint64_t deadline,
+			  int *ret_answer) YIELDS
+{
+	uint32_t tried = 0;
+
+	while (ec_insync_live(d) & ~tried) {
+		uint32_t b = (uint32_t)__builtin_ctz(ec_insync_live(d) & ~tried);
+		tried |= MASK(b);
+		int answer = ec_ns_ask(d, b, args, res);
+		if (is_answer(answer)) {
+			*ret_answer = answer;
+			return 0;
+		}
+		xdr_free((xdrproc_t)xdr_bp_nsread_res, res);
+		memset(res, 0, sizeof(*res));
+		if (answer != -MYFS_E_GONE)
+			ec_domain_suspect(d, b, answer);
+		int rc = ec_domain_ready(d, false, deadline);
+		if (rc)
+			return rc;
+	}
+	return -EAGAIN;
+}
+
+static int ns_read_fenced(struct ec_domain *d, struct bp_nsread_args *args, struct bp_nsread_res *res) YIELDS
+{
+	uint64_t deadline = ec_deadline(d);
+	struct ec_ticket ticket;
+	int answer = 0;
+
+	for (;;) {
+		int rc = ec_domain_ready(d, false, deadline);
+		if (rc)
+			return rc;
+		ec_confirm_begin(d, &ticket);
+		rc = ns_ask_members(d, args, res, deadline, &answer);
+		if (!rc)
+			rc = ec_confirm_wait(d, &ticket, deadline);
+		ec_confirm_end(d, &ticket);
+		if (!rc)
+			return answer;
+		xdr_free((xdrproc_t)xdr_bp_nsread_res, res);
+		memset(res, 0, sizeof(*res));
+		if (rc != -EAGAIN)
+			return rc;
+		if (loop_now_ns() >= deadline)
+			return -MYFS_E_QUORUM;
+		waitq_wait_until(&d->wq, min_u64(deadline, loop_now_ns() + LOOK_AGAIN_NS));
+	}
+}
+
 int ec_ns_read(struct ec_domain *d, struct bp_nsread_args *args, struct bp_nsread_res *res) YIELDS
 {
 	assert(d->opt.namespace_domain);
-	uint64_t deadline = ec_deadline(d);
 	int rc = ec_domain_enter(d);
 
 	if (rc)
 		return rc;
-	for (;;) {
-		rc = ec_domain_ready(d, false, deadline);
-		uint32_t tried = 0;
-		while (!rc && (ec_insync_live(d) & ~tried)) {
-			uint32_t b = (uint32_t)__builtin_ctz(ec_insync_live(d) & ~tried);
-			tried |= MASK(b);
-			int answer = ec_ns_ask(d, b, args, res);
-			if (is_answer(answer)) {
-				ec_domain_leave(d);
-				return answer;
-			}
-			xdr_free((xdrproc_t)xdr_bp_nsread_res, res);
-			memset(res, 0, sizeof(*res));
-			if (answer != -MYFS_E_GONE)
-				ec_domain_suspect(d, b, answer);
-			rc = ec_domain_ready(d, false, deadline);
-		}
-		if (!rc && loop_now_ns() >= deadline)
-			rc = -MYFS_E_QUORUM;
-		if (rc)
-			break;
-		waitq_wait_until(&d->wq, min_u64(deadline, loop_now_ns() + LOOK_AGAIN_NS));
-	}
+	rc = ns_read_fenced(d, args, res);
 	ec_domain_leave(d);
 	return rc;
 }

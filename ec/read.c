@@ -7,7 +7,7 @@
  *                                 counted and repaired in the background
  *
  * A READ leaves after every COMMIT queued before it on that connection, so an acknowledged write is seen
- * (ec_call_start). Each reply carries the brick's promise epoch in its header: the place for a fence of reads. */
+ * (ec_call_start). What was read is returned when the fence says that we still were the owner (confirm.c). */
 #include "core/base/crc32c.h"
 #include "ec/ec_priv.h"
 
@@ -304,10 +304,10 @@ static int window_read(struct ec_domain *d, uint32_t shard, struct part *parts, 
 	return rc;
 }
 
-static int read_all(struct ec_domain *d, uint32_t shard, uint64_t off, uint64_t end, struct bufs *out) YIELDS
+static int read_all(struct ec_domain *d, uint32_t shard, uint64_t off, uint64_t end, uint64_t deadline_ns,
+		    struct bufs *out) YIELDS
 {
 	const struct ec_geometry *g = geo_of(d);
-	uint64_t deadline_ns = ec_deadline(d);
 	uint32_t lba = (uint32_t)(off / MYFS_BLOCK), last = (uint32_t)div_up_u64(end, MYFS_BLOCK);
 	uint32_t region_blocks = g->region_rows * g->k;
 	uint32_t start = ec_rotation_start(g, &d->gfid, shard);
@@ -338,6 +338,27 @@ static int read_all(struct ec_domain *d, uint32_t shard, uint64_t off, uint64_t 
 	return rc;
 }
 
+static int read_fenced(struct ec_domain *d, uint32_t shard, uint64_t off, uint64_t end, struct bufs *out) YIELDS
+{
+	uint64_t deadline_ns = ec_deadline(d);
+	size_t had = out->bytes;
+	struct ec_ticket ticket;
+	int rc;
+
+	do {
+		bufs_cut(out, had);
+		rc = ec_domain_ready(d, false, deadline_ns);
+		if (rc)
+			return rc;
+		ec_confirm_begin(d, &ticket);
+		rc = ec_shard_absent(d, shard) ? bufs_add_zeros(out, end - off) : read_all(d, shard, off, end, deadline_ns, out);
+		if (!rc)
+			rc = ec_confirm_wait(d, &ticket, deadline_ns);
+		ec_confirm_end(d, &ticket);
+	} while (rc == -EAGAIN);
+	return rc;
+}
+
 int ec_read(struct ec_domain *d, uint32_t shard, uint64_t off, uint32_t len, struct bufs *out) YIELDS
 {
 	if (!range_inside(off, len, geo_of(d)->shard_bytes))
@@ -347,10 +368,7 @@ int ec_read(struct ec_domain *d, uint32_t shard, uint64_t off, uint32_t len, str
 	int rc = ec_domain_enter(d);
 	if (rc)
 		return rc;
-	if (ec_shard_absent(d, shard) && d->state == EC_SERVING)
-		rc = bufs_add_zeros(out, len);
-	else
-		rc = read_all(d, shard, off, off + len, out);
+	rc = read_fenced(d, shard, off, off + len, out);
 	if (!rc) {
 		d->count.reads++;
 		d->count.bytes_read += len;

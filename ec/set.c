@@ -225,6 +225,19 @@ static void set_free(struct ec_set *s)
 	free(s);
 }
 
+static uint32_t neighbours_of(const struct ec_set_config *cfg, uint32_t n, uint32_t b)
+{
+	const struct address *own = &cfg->bricks[b].address;
+	uint32_t m = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct address *a = &cfg->bricks[i].address;
+		if (i != b && a->kind == own->kind && a->port == own->port && strcmp(a->host, own->host) == 0)
+			m |= MASK(i);
+	}
+	return m;
+}
+
 static int set_init(struct ec_set *s, const struct ec_set_config *cfg, struct err *e)
 {
 	s->cfg = *cfg;
@@ -259,6 +272,7 @@ static int set_init(struct ec_set *s, const struct ec_set_config *cfg, struct er
 	for (uint32_t i = 0; i < s->geo.n; i++) {
 		s->bricks[i].set = s;
 		s->bricks[i].index = i;
+		s->bricks[i].neighbours = neighbours_of(cfg, s->geo.n, i);
 		s->bricks[i].down_since_ns = loop_now_ns();
 		brick_why(&s->bricks[i], "not tried yet");
 	}

@@ -110,6 +110,16 @@ void bufs_release(struct bufs *v)
 	bufs_init(v);
 }
 
+void bufs_cut(struct bufs *v, size_t bytes)
+{
+	while (v->bytes > bytes) {
+		struct slice *last = &v->v[--v->n];
+		assert(last->len <= v->bytes - bytes);
+		v->bytes -= last->len;
+		buf_unref(last->owner);
+	}
+}
+
 static int bufs_reserve(struct bufs *v, size_t more)
 {
 	if (more <= v->cap - v->n)

@@ -39,6 +39,8 @@ struct bufs {
 
 void bufs_init(struct bufs *v);
 void bufs_release(struct bufs *v); /* drops every reference; v is empty and reusable afterwards */
+/* Drops what lies behind the first `bytes`; they end with a slice. */
+void bufs_cut(struct bufs *v, size_t bytes);
 /* Appends [ptr, ptr+len) of owner (takes a new reference). 0 or -ENOMEM. */
 int bufs_add(struct bufs *v, struct buf *owner, uint8_t *ptr, size_t len);
 /* Appends len zero bytes without memory of their own. 0 or -ENOMEM. */

@@ -54,6 +54,8 @@ struct rpc_call {
 	/* Optional: called on the loop at completion, before the group is told; must not park, may free the call. */
 	void (*done)(struct rpc_call *c);
 	void *user;
+	uint64_t tag;               /* the caller's own, as the next */
+	uint32_t peer;
 	/* out */
 	int rc;                     /* 0, or negative code: status of the peer, -MYFS_E_GONE, -ETIMEDOUT */
 	uint64_t epoch;             /* header epoch of the reply */

@@ -36,7 +36,7 @@ void clients_init(struct schedule *s)
 	s->p_fua = prng_chance(&s->prng, 0.5) ? 0.2 * (double)prng_below(&s->prng, 100) / 100.0 : 0;
 	s->ops_wanted = s->wide ? 150 + prng_below(&s->prng, 450) : 10 + prng_below(&s->prng, 50);
 	for (unsigned g_ = 0; g_ < SIM_MAX_GATEWAYS; g_++)
-		for (unsigned i = 0; i < SIM_CLIENTS_MAX; i++) {
+		for (unsigned i = 0; i <= SIM_CLIENTS_MAX; i++) {
 			s->clients[g_].v[i].buffer = malloc(SIM_IO_MAX);
 			assert(s->clients[g_].v[i].buffer != NULL);
 		}
@@ -120,10 +120,9 @@ static int op_write(struct client *c, bool zero) YIELDS
 	return 0;
 }
 
-static int op_read(struct client *c) YIELDS
+static int read_range(struct client *c, struct oracle_range x) YIELDS
 {
 	struct schedule *s = c->s;
-	struct oracle_range x = range_pick(c);
 	uint64_t begun = now(s);
 	struct bufs out;
 
@@ -131,7 +130,7 @@ static int op_read(struct client *c) YIELDS
 	int rc = ec_read(c->gw->domain, s->areas[x.area].shard, x.sector * ORACLE_SECTOR, x.nsectors * ORACLE_SECTOR, &out);
 	if (rc < 0) {
 		note_failure(c, "read", x, rc);
-	} else if (c->turn == s->cluster.turns) { /* a deposed owner's reads are not promised to be fresh */
+	} else { /* whoever reads: the fence of reads keeps a deposed owner's fresh too */
 		bufs_copy_out(&out, 0, c->buffer, out.bytes);
 		world_trace(s->world, "g%u.%u read %u/%llu+%u since %.6f", c->gw->index, c->index, s->areas[x.area].shard, (unsigned long long)x.sector,
 			    x.nsectors, (double)begun / 1e9);
@@ -140,6 +139,8 @@ static int op_read(struct client *c) YIELDS
 	bufs_release(&out);
 	return rc;
 }
+
+static int op_read(struct client *c) YIELDS { return read_range(c, range_pick(c)); }
 
 static int op_flush(struct client *c) YIELDS
 {
@@ -219,9 +220,45 @@ void clients_serve(void *arg, struct sim_gateway *gw) YIELDS
 		fiber_sleep_until(loop_now_ns() + POLL_NS);
 }
 
+static void watch_run(void *arg)
+{
+	struct client *c = arg;
+	struct schedule *s = c->s;
+	int rc = 0;
+
+	while (!s->quiesce && !c->gw->stop && rc == 0) {
+		rc = read_range(c, (struct oracle_range){0, prng_below(&c->prng, 4) * ORACLE_SECTORS, ORACLE_SECTORS});
+		fiber_sleep_until(loop_now_ns() + prng_below(&c->prng, 2 * s->think_ns));
+	}
+	s->clients[c->gw->index].running--;
+	s->clients[c->gw->index].watched = false;
+}
+
+uint32_t clients_hot_brick(struct schedule *s, const struct sim_gateway *gw)
+{
+	const struct ec_geometry *g = ec_set_geometry(gw->set);
+	return ec_brick_of(g, ec_rotation_start(g, &s->cluster.lun, 0), 0, 0);
+}
+
+void clients_watch(struct schedule *s, struct sim_gateway *gw, uint32_t b)
+{
+	struct gateway_clients *all = &s->clients[gw->index];
+	struct client *c = &all->v[SIM_CLIENTS_MAX];
+
+	if (all->watched || all->running == 0 || b != clients_hot_brick(s, gw))
+		return;
+	uint8_t *buffer = c->buffer;
+	*c = (struct client){.s = s, .gw = gw, .index = SIM_CLIENTS_MAX, .turn = gw->turn, .buffer = buffer};
+	prng_seed(&c->prng, s->cfg.seed * 1000003 + gw->turn * 101 + SIM_CLIENTS_MAX);
+	all->watched = true;
+	all->running++;
+	host_spawn(gw->host, "watch", watch_run, c);
+}
+
 void clients_forget(struct schedule *s, uint32_t gateway)
 {
 	s->clients[gateway].running = 0;
+	s->clients[gateway].watched = false;
 }
 
 unsigned clients_running(const struct schedule *s)

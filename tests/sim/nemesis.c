@@ -12,7 +12,8 @@
 #define DISK_NORMAL UINT64_C(0)
 
 static const char *const FAULT_NAMES[FAULT_N] = {
-	"kill", "power", "kill-all", "power-all", "wipe", "gateway-kill", "gateway-close", "gateway-steal", "block", "block-one-way", "cut", "cut-all",
+	"kill", "power", "kill-all", "power-all", "wipe", "gateway-kill", "gateway-close", "gateway-steal",
+	"gateway-split", "block", "block-one-way", "cut", "cut-all",
 	"delay", "slow-disk", "stuck-disk", "read-eio", "write-eio", "sync-eio", "no-space", "rot", "lost-write", "misdirected",
 };
 
@@ -46,6 +47,7 @@ void nemesis_init(struct schedule *s)
 	for (unsigned i = 0; i < SIM_MAX_BRICKS; i++)
 		s->bricks[i] = (struct brick_state){.revive_ns = UINT64_MAX, .calm_ns = UINT64_MAX};
 	s->gateway_next_ns = UINT64_MAX;
+	s->split_gateway = SIM_MAX_GATEWAYS;
 }
 
 /* ---- the account ---- */
@@ -140,12 +142,47 @@ static void links_cut(struct schedule *s, uint32_t b)
 		link_cut(s->cluster.gateways[g].host, s->cluster.bricks[b].host);
 }
 
+/* The owner is left with brick b alone, nobody else sees b; another gateway takes over. */
+static bool gateway_split(struct schedule *s)
+{
+	struct sim_gateway *gw = cluster_owner(&s->cluster);
+	uint32_t b = gw == NULL || prng_chance(&s->prng, 0.3) ? (uint32_t)prng_below(&s->prng, s->cluster.n) : clients_hot_brick(s, gw);
+	if (gw == NULL || s->split_gateway != SIM_MAX_GATEWAYS || s->bricks[b].calm_ns != UINT64_MAX || !host_is_up(s->cluster.bricks[b].host) ||
+	    !may_break(s, b) || cluster_opening(&s->cluster))
+		return false;
+	links_block(s, b, true, true);
+	s->split_gateway = gw->index;
+	s->split_brick = b;
+	for (uint32_t i = 0; i < s->cluster.n; i++) {
+		link_block(s->world, gw->host, s->cluster.bricks[i].host, i != b);
+		link_block(s->world, s->cluster.bricks[i].host, gw->host, i != b);
+	}
+	world_trace(s->world, "g%u sees only b%u", gw->index, b);
+	set_bad(s, b);
+	s->bricks[b].calm_ns = now(s) + 2 * NS_PER_S + prng_below(&s->prng, 6 * NS_PER_S);
+	s->gateway_next_ns = now(s);
+	clients_watch(s, gw, b);
+	return true;
+}
+
+static void split_end(struct schedule *s)
+{
+	struct host *g = s->cluster.gateways[s->split_gateway].host;
+	for (uint32_t i = 0; i < s->cluster.n; i++) {
+		link_block(s->world, g, s->cluster.bricks[i].host, s->bricks[i].blocked);
+		link_block(s->world, s->cluster.bricks[i].host, g, s->bricks[i].blocked);
+	}
+	s->split_gateway = SIM_MAX_GATEWAYS;
+}
+
 static void calm(struct schedule *s, uint32_t b)
 {
 	struct disk *d = s->cluster.bricks[b].disk;
 	s->bricks[b].calm_ns = UINT64_MAX;
 	if (s->bricks[b].blocked)
 		links_block(s, b, false, false);
+	if (s->split_gateway != SIM_MAX_GATEWAYS && s->split_brick == b)
+		split_end(s);
 	links_delay(s, b, 0);
 	disk_set_slow(d, 0, DISK_NORMAL);
 	disk_set_capacity(d, SIM_DISK_BYTES);
@@ -367,6 +404,9 @@ static bool wide_fault(struct schedule *s, enum fault f)
 	case FAULT_GATEWAY_STEAL:
 		if (!cluster_opening(&s->cluster))
 			s->gateway_next_ns = now(s);
+		return true;
+	case FAULT_GATEWAY_SPLIT:
+		gateway_split(s);
 		return true;
 	default:
 		return false;

@@ -18,7 +18,7 @@
 #define SIM_JOURNAL_BYTES MIB(4)
 
 enum fault {
-	FAULT_KILL, FAULT_POWER, FAULT_KILL_ALL, FAULT_POWER_ALL, FAULT_WIPE, FAULT_GATEWAY_KILL, FAULT_GATEWAY_CLOSE, FAULT_GATEWAY_STEAL,
+	FAULT_KILL, FAULT_POWER, FAULT_KILL_ALL, FAULT_POWER_ALL, FAULT_WIPE, FAULT_GATEWAY_KILL, FAULT_GATEWAY_CLOSE, FAULT_GATEWAY_STEAL, FAULT_GATEWAY_SPLIT,
 	FAULT_BLOCK, FAULT_BLOCK_ONE_WAY, FAULT_CUT, FAULT_CUT_ALL, FAULT_DELAY, FAULT_SLOW_DISK, FAULT_STUCK_DISK, FAULT_READ_EIO, FAULT_WRITE_EIO,
 	FAULT_SYNC_EIO, FAULT_NO_SPACE, FAULT_ROT, FAULT_LOST_WRITE, FAULT_MISDIRECTED, FAULT_N
 };
@@ -53,8 +53,9 @@ struct client {
 };
 
 struct gateway_clients {
-	struct client v[SIM_CLIENTS_MAX];
+	struct client v[SIM_CLIENTS_MAX + 1]; /* and one that only reads: clients_watch */
 	unsigned running;
+	bool watched;
 };
 
 struct brick_state {
@@ -101,6 +102,7 @@ struct schedule {
 	uint32_t bad;            /* bricks that may lack something: not to be counted on */
 	uint32_t rotten;         /* bricks whose disks have lied */
 	uint32_t gone;           /* bricks that never return */
+	uint32_t split_gateway, split_brick; /* which sees only which; SIM_MAX_GATEWAYS: none */
 	uint64_t gateway_next_ns;/* when the next gateway is to be started; UINT64_MAX: one runs */
 	struct view_seen view_seen;
 	uint64_t spawned;        /* progress of helpers */
@@ -116,6 +118,9 @@ void schedule_report(const struct schedule *s, const char *what);
 /* clients.c */
 void clients_init(struct schedule *s);
 void clients_serve(void *arg, struct sim_gateway *gw) YIELDS;
+uint32_t clients_hot_brick(struct schedule *s, const struct sim_gateway *gw); /* it holds the first blocks of area 0 */
+/* Somebody who reads the hot blocks when brick b holds them, as long as this gateway thinks that it serves. */
+void clients_watch(struct schedule *s, struct sim_gateway *gw, uint32_t b);
 void clients_forget(struct schedule *s, uint32_t gateway); /* its host was killed */
 unsigned clients_running(const struct schedule *s);
 
