@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "blockd/activity.h"
 #include "blockd/gateways.h"
 #include "blockd/lun.h"
 #include "blockd/reconcile.h"
@@ -69,6 +70,7 @@ static void blockd_free(struct blockd *d)
 		return;
 	watch_stop(d);
 	gateways_free(d);
+	lun_activity_free_all(d);
 	gfid_set_close(&d->attention);
 	gfid_set_close(&d->resizing);
 	gfid_set_close(&d->trashed);
@@ -95,6 +97,7 @@ int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct er
 	d->started_ns = loop_now_ns();
 	list_init(&d->volumes);
 	list_init(&d->luns);
+	list_init(&d->activity);
 	list_init(&d->watches);
 	list_init(&d->gateways);
 	waitq_init(&d->quiet);

@@ -31,6 +31,7 @@ struct blockd {
 	bool stopping;
 	struct list volumes; /* struct volume: volumes.c */
 	struct list luns;    /* struct lun: lun.c; only LUNs somebody uses */
+	struct list activity; /* struct lun_activity */
 	struct gfid_set
 	    attention; /* LUNs whose bricks may differ: open ones, and those closed before all bricks agreed */
 	struct gfid_set resizing; /* LUNs whose new size is in the registry and maybe not yet on the bricks */

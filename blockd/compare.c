@@ -49,6 +49,7 @@ static int compare_then_write(struct lun *l, struct lun_compare *c) YIELDS
 int lun_compare_and_write(struct lun *l, struct lun_compare *c, struct err *e)
 {
 	struct span span = {.off = c->off, .len = c->len, .alone = true};
+	uint64_t began_ns = loop_precise_ns();
 	int rc;
 
 	if (c->len == 0 || c->len > LUN_COMPARE_MAX_BYTES || !range_inside(c->off, c->len, l->row.size_bytes))
@@ -58,6 +59,7 @@ int lun_compare_and_write(struct lun *l, struct lun_compare *c, struct err *e)
 	if (rc < 0)
 		return err_set(e, rc, "the LUN is being closed");
 	rc = compare_then_write(l, c);
+	lun_activity_count(l->activity, LUN_OP_COMPARE, began_ns, c->len, rc);
 	lun_leave_span(l, &span, rc);
 	return rc < 0 ? err_set(e, rc, "%s", err_name(rc)) : 0;
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blockd/metrics.h"
 #include "blockd/reconcile.h"
 
 #define PING_KEPT_MAX_MS 1000u
@@ -160,6 +161,7 @@ const struct control_method blockd_methods[] = {
     {"trash.restore", method_trash_restore},
     {"trash.purge", method_trash_purge},
     {"session.list", cluster_session_list},
+    {"metrics", method_metrics},
     {"gateway.list", method_gateway_list},
     {"heal.status", cluster_heal_status},
     {"heal.pause", method_heal_pause},

@@ -135,10 +135,12 @@ static void export_close(struct nbd_export *x)
 static int export_read(struct nbd_export *x, uint64_t off, uint32_t len, struct bufs *out)
 {
 	struct span span = {.off = off, .len = len};
+	uint64_t began_ns = loop_precise_ns();
 	int rc = lun_enter_span(x->lun, x->generation, &span);
 
 	if (rc == 0) {
 		rc = dht_read(x->lun->file, off, len, out);
+		lun_activity_count(x->lun->activity, LUN_OP_READ, began_ns, len, rc);
 		lun_leave_span(x->lun, &span, rc);
 	}
 	return rc;
@@ -147,10 +149,12 @@ static int export_read(struct nbd_export *x, uint64_t off, uint32_t len, struct 
 static int export_write(struct nbd_export *x, uint64_t off, struct iov data, bool fua)
 {
 	struct span span = {.off = off, .len = iov_bytes(data)};
+	uint64_t began_ns = loop_precise_ns();
 	int rc = lun_enter_span(x->lun, x->generation, &span);
 
 	if (rc == 0) {
 		rc = dht_write(x->lun->file, off, data, fua);
+		lun_activity_count(x->lun->activity, LUN_OP_WRITE, began_ns, span.len, rc);
 		lun_leave_span(x->lun, &span, rc);
 	}
 	return rc;
@@ -158,10 +162,12 @@ static int export_write(struct nbd_export *x, uint64_t off, struct iov data, boo
 
 static int export_flush(struct nbd_export *x)
 {
+	uint64_t began_ns = loop_precise_ns();
 	int rc = lun_enter(x->lun, x->generation);
 
 	if (rc == 0) {
 		rc = dht_flush(x->lun->file);
+		lun_activity_count(x->lun->activity, LUN_OP_FLUSH, began_ns, 0, rc);
 		lun_leave(x->lun, rc);
 	}
 	return rc;
@@ -170,10 +176,12 @@ static int export_flush(struct nbd_export *x)
 static int export_trim(struct nbd_export *x, uint64_t off, uint64_t len, bool fua)
 {
 	struct span span = {.off = off, .len = len};
+	uint64_t began_ns = loop_precise_ns();
 	int rc = lun_enter_span(x->lun, x->generation, &span);
 
 	if (rc == 0) {
 		rc = dht_zero(x->lun->file, off, len, fua);
+		lun_activity_count(x->lun->activity, LUN_OP_ZERO, began_ns, len, rc);
 		lun_leave_span(x->lun, &span, rc);
 	}
 	return rc;

@@ -159,6 +159,7 @@ static int lun_open(struct lun *l, struct err *e) YIELDS
 	l->revoked = l->volume->closing;
 	l->rate = (struct lun_rate){0};
 	l->keep_ns = LUN_KEEP_OPEN_NS;
+	l->activity = lun_activity_of(l->d, &l->row);
 	lun_become(l, LUN_OPEN);
 	log_info("%s/%s is open", l->row.volume, l->row.name);
 	return 0;
@@ -190,6 +191,10 @@ static void lun_close_file(struct lun *l) YIELDS
 		waitq_wait(&l->changed);
 	dht_file_status(l->file, 0, &s);
 	l->volume->healed_closed_bytes += s.healed_bytes;
+	lun_activity_closing(l->activity, &s);
+	l->activity = NULL;
+	if (s.deposed)
+		lun_activity_forget(l->d, &l->row.gfid); /* another gateway counts now */
 	watch_lun_closing(l);
 	dht_close(l->file);
 	l->file = NULL;
@@ -336,8 +341,10 @@ int lun_expel(struct blockd *d, const struct gfid *gfid, bool force, struct err 
 	for (;;) {
 		struct lun *l = lun_find(d, gfid);
 
-		if (!l || l->state == LUN_CLOSED)
+		if (!l || l->state == LUN_CLOSED) {
+			lun_activity_forget(d, gfid);
 			return 0;
+		}
 		if (force && l->state == LUN_OPEN && !l->revoked)
 			lun_hand_over(l);
 		if (!force && !l->revoked && loop_now_ns() < l->stays_until_ns)

@@ -13,6 +13,7 @@
 #define MYFS_BLOCKD_LUN_H
 
 #include "blockd/span.h"
+#include "blockd/activity.h"
 #include "blockd/volumes.h"
 
 #define LUN_STAYS_NS     (60 * NS_PER_S) /* after a move: its clients come here */
@@ -45,6 +46,7 @@ struct lun {
 	uint32_t turn;      /* number of ended open attempts */
 	struct err failure; /* of the last attempt; code 0 when it went well */
 	struct lun_rate rate;
+	struct lun_activity *activity; /* borrowed while OPEN; NULL: no memory to count with */
 	struct span_table spans; /* of running requests that name bytes */
 };
 

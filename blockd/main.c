@@ -8,6 +8,7 @@
 
 #include "blockd/control.h"
 #include "blockd/exports.h"
+#include "blockd/metrics.h"
 #include "blockd/options.h"
 #include "blockd/reconcile.h"
 #include "core/control/notify.h"
@@ -25,6 +26,7 @@ struct program {
 	struct loop *loop;
 	struct blockd *d;
 	struct control_server *control;
+	struct http_server *http;
 	struct tls_creds *psk, *tls;
 	char nbd_uri[REG_PATH], nbd_tcp_uri[REG_PATH];
 	bool stop;
@@ -142,6 +144,17 @@ static int load_keys(struct program *p, struct err *e)
 	return rc;
 }
 
+static int serve_metrics(struct program *p, struct err *e) YIELDS
+{
+	struct address real;
+	char text[ADDRESS_TEXT];
+	int rc = http_server_start(&p->opt.metrics, blockd_pages, p->d, &real, &p->http, e);
+
+	if (rc == 0)
+		log_note("serving /metrics on %s", address_text(&real, text));
+	return rc;
+}
+
 static int start(struct program *p, struct err *e) YIELDS
 {
 	struct blockd_config cfg = {
@@ -161,6 +174,8 @@ static int start(struct program *p, struct err *e) YIELDS
 		rc = serve_nbd(p, e);
 	if (rc == 0)
 		rc = control_server_start(p->d->net, &p->opt.control, blockd_methods, p->d, &p->control, e);
+	if (rc == 0 && p->opt.metrics_on)
+		rc = serve_metrics(p, e);
 	return rc;
 }
 
@@ -208,6 +223,7 @@ static void main_fiber(void *arg)
 		reconcile_kick(p->d); /* answers that were kept back go out */
 		control_server_stop(p->control);
 	}
+	http_server_stop(p->http);
 	blockd_stop(p->d);
 	timer_cancel(&p->stop_timer);
 	/* Readers of the connections just closed hear of it in the next turns of the loop, and free them. */

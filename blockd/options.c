@@ -24,6 +24,8 @@ const char options_help[] =
     "  --tls off|allow|require\n"
     "                      TLS towards NBD clients (default: allow when --tls-certs is given, else off)\n"
     "  --tls-certs DIR     ca-cert.pem, server-cert.pem, server-key.pem\n"
+    "  --metrics ADDRESS   serve http://HOST:PORT/metrics for Prometheus on tcp:HOST:PORT (or unix:PATH); no TLS and no\n"
+    "                      password, so use an address only the monitoring reaches\n"
     "  --io-timeout TIME   how long I/O waits for missing bricks before it fails (default 120s)\n"
     "  --read-fence index|off\n"
     "                      index (default): a read is returned when enough bricks have confirmed that no other gateway\n"
@@ -84,6 +86,7 @@ enum {
 	OPT_NAME,
 	OPT_NBD,
 	OPT_CONTROL,
+	OPT_METRICS,
 	OPT_PSK,
 	OPT_TLS_CERTS,
 	OPT_TLS,
@@ -101,7 +104,8 @@ static const struct option long_options[] = {
     {"tls", required_argument, NULL, OPT_TLS},           {"read-fence", required_argument, NULL, OPT_READ_FENCE},
     {"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
     {"log", required_argument, NULL, OPT_LOG},           {"help", no_argument, NULL, OPT_HELP},
-    {"version", no_argument, NULL, OPT_VERSION},         {NULL, 0, NULL, 0},
+    {"version", no_argument, NULL, OPT_VERSION},         {"metrics", required_argument, NULL, OPT_METRICS},
+    {NULL, 0, NULL, 0},
 };
 
 static int parse_one(struct options *o, int opt, const char *value, const char **control, int *tls, struct err *e)
@@ -123,6 +127,10 @@ static int parse_one(struct options *o, int opt, const char *value, const char *
 	case OPT_CONTROL:
 		*control = value;
 		return 0;
+	case OPT_METRICS:
+		o->metrics_on = true;
+		rc = address_parse(value, &o->metrics, e);
+		return rc < 0 ? err_wrap(e, rc, "--metrics %s", value) : 0;
 	case OPT_PSK:
 		o->psk = value;
 		return 0;

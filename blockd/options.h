@@ -22,6 +22,8 @@ struct options {
 	unsigned nbd_n;
 	struct address nbd[OPTIONS_NBD_MAX];
 	struct address control;
+	bool metrics_on;
+	struct address metrics; /* HTTP, when metrics_on */
 	uint64_t io_timeout_ns;
 	enum ec_read_fence read_fence;
 	enum log_level log;

@@ -12,6 +12,7 @@
 #include "core/base/gfid.h"
 #include "core/loop/loop.h"
 #include "core/loop/store.h"
+#include "core/metrics/histogram.h"
 #include "core/rpc/rpc.h"
 
 struct brick;
@@ -50,6 +51,15 @@ const char *brick_failure(const struct brick *b);
 /* Stops the brick as a disk error would: the health check found the directory unusable. */
 void brick_fail(struct brick *b, const char *why);
 void brick_stat(struct brick *b, struct bp_stat_res *ret) YIELDS;
+/* From a request's arrival to its answer, waiting for the disk and for room included. */
+enum brick_op { BRICK_OP_READ, BRICK_OP_PREPARE, BRICK_OP_SYNC, BRICK_OP_HEAL, BRICK_OP_OTHER, BRICK_OPS };
+extern const char *const brick_op_names[BRICK_OPS];
+struct brick_activity {
+	struct histogram op[BRICK_OPS];
+	uint64_t prepared_bytes; /* payload of BRICK_OP_PREPARE */
+	unsigned running; /* requests being executed now */
+};
+const struct brick_activity *brick_activity_of(const struct brick *b);
 /* Writes everything that is stable to the fragments and, with trim, frees the journal behind it. 0 or the failure. */
 int brick_checkpoint(struct brick *b, bool trim) YIELDS;
 

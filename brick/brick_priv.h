@@ -97,6 +97,7 @@ struct brick {
 	unsigned room_waiters;
 
 	struct brick_counters count;
+	struct brick_activity activity; /* serve.c */
 	struct debug_delay *delay; /* serve.c; borrowed from the host, NULL: none */
 };
 

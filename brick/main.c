@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "brick/metrics.h"
 #include "brick/node.h"
 #include "brick/node_control.h"
 #include "core/base/log.h"
@@ -27,6 +28,8 @@ static const char help[] =
     "  --control unix:PATH  control socket for the myfs command (default: the registry's)\n"
     "  --psk FILE           cluster key for TLS on TCP, 32 bytes, mode 0600\n"
     "  --allow-plain-tcp    TCP without TLS, for tests only\n"
+    "  --metrics ADDR       serve http://HOST:PORT/metrics for Prometheus on tcp:HOST:PORT (or unix:PATH); no TLS and no\n"
+    "                       password, so use an address only the monitoring reaches\n"
     "  --debug-delay N%:Tms hold back N % of all answers by T ms, to see what a slow disk does to the cluster; for tests only\n"
     "  --log LEVEL          error, warn, note, info or debug (default note)\n"
     "  --help, --version\n"
@@ -39,6 +42,8 @@ enum { EXIT_SYSTEM = 2, EXIT_BAD_USAGE = 64 };
 struct options {
 	struct node_config node;
 	const char *control; /* NULL: the registry's */
+	bool metrics_on;
+	struct address metrics; /* HTTP, when metrics_on */
 };
 
 struct program {
@@ -47,6 +52,7 @@ struct program {
 	struct node *node;
 	struct node_control control;
 	struct control_server *control_server;
+	struct http_server *http;
 	struct waitq wake;
 	bool stopping;
 	int exit_code;
@@ -99,7 +105,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 	    {"registry", required_argument, NULL, 'r'}, {"node", required_argument, NULL, 'n'},
 	    {"listen", required_argument, NULL, 'l'},   {"control", required_argument, NULL, 'c'},
 	    {"psk", required_argument, NULL, 'p'},      {"allow-plain-tcp", no_argument, NULL, 'P'},
-	    {"debug-delay", required_argument, NULL, 'D'},
+	    {"debug-delay", required_argument, NULL, 'D'}, {"metrics", required_argument, NULL, 'M'},
 	    {"log", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
 	    {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
 	};
@@ -127,6 +133,11 @@ static int parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'P':
 			o->node.allow_plain_tcp = true;
+			break;
+		case 'M':
+			if (address_parse(optarg, &o->metrics, &e))
+				return bad_usage("--metrics", e.text);
+			o->metrics_on = true;
 			break;
 		case 'D':
 			if (debug_delay_parse(optarg, &o->node.delay, &e))
@@ -222,13 +233,26 @@ static int start_control(struct program *p, struct err *e) YIELDS
 	return control_server_start(net_kernel(), &a, node_control_methods, &p->control, &p->control_server, e);
 }
 
+static int start_metrics(struct program *p, struct err *e) YIELDS
+{
+	struct address real;
+	char text[ADDRESS_TEXT];
+	int rc = http_server_start(&p->opt.metrics, node_pages, p->node, &real, &p->http, e);
+
+	if (!rc)
+		log_note("serving /metrics on %s", address_text(&real, text));
+	return rc;
+}
+
 static int start(struct program *p, struct err *e) YIELDS
 {
 	int rc = read_boot_id(&p->opt.node.boot, e);
 
 	if (!rc)
 		rc = node_start(&p->opt.node, &p->node, e);
-	return rc ? rc : start_control(p, e);
+	if (!rc)
+		rc = start_control(p, e);
+	return rc || !p->opt.metrics_on ? rc : start_metrics(p, e);
 }
 
 static void program_main(void *arg)
@@ -248,6 +272,7 @@ static void program_main(void *arg)
 		notify_send("STOPPING=1\nSTATUS=Checkpointing %u bricks", node_bricks_online(p->node));
 	}
 	p->stopping = true;
+	http_server_stop(p->http);
 	control_server_stop(p->control_server);
 	node_stop(p->node);
 	p->node = NULL;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "brick/inspect.h"
+#include "brick/metrics.h"
 #include "brick/tree.h"
 #include "core/base/log.h"
 
@@ -301,7 +302,18 @@ static int run_shutdown(void *arg, const json_t *params, json_t **ret, struct co
 	return 0;
 }
 
+static int run_metrics(void *arg, const json_t *params, json_t **ret, struct control_error *error) YIELDS
+{
+	struct metrics m = {.json = json_object()};
+
+	(void)params;
+	(void)error;
+	node_metrics_write(((struct node_control *)arg)->node, &m);
+	*ret = m.json;
+	return 0;
+}
+
 const struct control_method node_control_methods[] = {
-    {"status", run_status}, {"brick.create", run_create}, {"brick.inspect", run_inspect},
-    {"reload", run_reload}, {"shutdown", run_shutdown},   {NULL, NULL},
+    {"status", run_status},   {"metrics", run_metrics}, {"brick.create", run_create}, {"brick.inspect", run_inspect},
+    {"reload", run_reload}, {"shutdown", run_shutdown}, {NULL, NULL},
 };

@@ -16,6 +16,8 @@ struct brick_host {
 	struct debug_delay *delay; /* borrowed; NULL: none */
 };
 
+const char *const brick_op_names[BRICK_OPS] = {"read", "prepare", "sync", "heal", "other"};
+
 /* ---- host ---- */
 
 int brick_host_new(struct brick_host **ret)
@@ -497,6 +499,27 @@ static void dispatch(struct session *s, struct rpc_request *req) YIELDS
 	}
 }
 
+static enum brick_op op_of(uint32_t type)
+{
+	switch ((enum bp_type)type) {
+	case BP_READ:
+		return BRICK_OP_READ;
+	case BP_PREP:
+		return BRICK_OP_PREPARE;
+	case BP_SYNC:
+		return BRICK_OP_SYNC;
+	case BP_HEALW:
+		return BRICK_OP_HEAL;
+	default:
+		return BRICK_OP_OTHER;
+	}
+}
+
+const struct brick_activity *brick_activity_of(const struct brick *b)
+{
+	return &b->activity;
+}
+
 void brick_host_handle(void *arg, struct rpc_request *req) YIELDS
 {
 	struct brick_host *h = arg;
@@ -512,6 +535,15 @@ void brick_host_handle(void *arg, struct rpc_request *req) YIELDS
 		if (!oneway)
 			fail(req, -MYFS_E_FENCED);
 	} else {
+		struct brick_activity *act = &s->b->activity;
+		enum brick_op op = op_of(req->type);
+		uint64_t began_ns = loop_precise_ns();
+
+		if (op == BRICK_OP_PREPARE)
+			act->prepared_bytes += req->payload.len;
+		act->running++;
 		dispatch(s, req);
+		act->running--;
+		histogram_add(&act->op[op], loop_precise_ns() - began_ns);
 	}
 }

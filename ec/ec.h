@@ -18,6 +18,7 @@
 #define EC_MAX_BRICKS 32
 
 struct ec_set;
+struct histogram;
 struct ec_domain;
 
 struct ec_brick_addr {
@@ -61,6 +62,10 @@ struct ec_brick_status {
 	uint64_t checksum_errors; /* blocks of this brick that we found wrong */
 	uint64_t repaired_blocks; /* and rewrote */
 };
+/* How long brick `index` took to answer, over all calls since the set was opened; borrowed. */
+const struct histogram *ec_set_brick_round_trips(const struct ec_set *s, unsigned index);
+/* Old data wanted by partial writes: found in the cache or not, over all domains of the set. */
+void ec_set_cache_counts(const struct ec_set *s, uint64_t *ret_hits, uint64_t *ret_misses);
 void ec_set_brick_status(const struct ec_set *s, unsigned index, struct ec_brick_status *ret);
 /* What brick `index` says of itself (space, journal, counters). -ENOTCONN when it is not connected. */
 struct bp_stat_res;

@@ -20,6 +20,7 @@
 #include "ec/missed.h"
 #include "ec/resolve.h"
 #include "ec/rowlock.h"
+#include "core/metrics/histogram.h"
 #include "ec/stripe_cache.h"
 #include "ec/viewrule.h"
 
@@ -41,6 +42,7 @@ struct ec_brick {
 	uint64_t down_since_ns;
 	char why[200];
 	uint64_t checksum_errors, repaired_blocks;
+	struct histogram round_trips; /* of all answered calls, over all connections */
 	struct fiber *fiber;
 	bool ping_out;                /* a ping is waiting for its answer */
 };

@@ -97,6 +97,7 @@ static int brick_connect(struct ec_brick *b, struct err *e) YIELDS
 		.connect_deadline_ns = loop_now_ns() + CONNECT_NS,
 		.on_down = brick_on_down,
 		.arg = b,
+		.latency = &b->round_trips,
 	};
 	struct rpc_client *c = NULL;
 	int rc = rpc_client_connect(&cfg, &c, e);

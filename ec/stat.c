@@ -63,3 +63,18 @@ int ec_set_usage(struct ec_set *s, const struct gfid *domain, uint64_t *ret_byte
 	*ret_bricks = bricks;
 	return 0;
 }
+
+const struct histogram *ec_set_brick_round_trips(const struct ec_set *s, unsigned index)
+{
+	assert(index < s->geo.n);
+	return &s->bricks[index].round_trips;
+}
+
+void ec_set_cache_counts(const struct ec_set *s, uint64_t *ret_hits, uint64_t *ret_misses)
+{
+	struct ec_stripe_cache_stats st;
+
+	ec_stripe_cache_stats(s->cache, &st);
+	*ret_hits = st.hits;
+	*ret_misses = st.misses;
+}

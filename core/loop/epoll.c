@@ -41,9 +41,11 @@ static int64_t attempt(const struct io *io)
 	do {
 		switch (io->kind) {
 		case IO_RECV:
+			loop_counters.receives++;
 			n = recv(io->fd, io->buf, io->len, MSG_DONTWAIT);
 			break;
 		case IO_SENDMSG:
+			loop_counters.sends++;
 			n = sendmsg(io->fd, io->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 			break;
 		case IO_ACCEPT:
@@ -135,6 +137,7 @@ static void epoll_start(struct backend *b, struct io *io)
 		res = readable_now(io->fd) ? POLLIN : -EAGAIN;
 		break;
 	default:
+		loop_counters.queued++;
 		pool_start(p->pool, io);
 		return;
 	}
@@ -215,6 +218,7 @@ static void epoll_wait_events(struct backend *b, uint64_t deadline_ns)
 		uint64_t now = kernel_now_ns(b), left = deadline_ns > now ? deadline_ns - now : 0;
 		ts = (struct timespec){.tv_sec = (time_t)(left / NS_PER_S), .tv_nsec = (long)(left % NS_PER_S)};
 	}
+	loop_counters.waits++;
 	int n = epoll_pwait2(p->fd, events, EVENTS_PER_WAIT, timeout, NULL);
 	if (n < 0 && errno == ENOSYS) { /* before kernel 5.11: whole milliseconds, rounded up */
 		uint64_t ms = timeout ? div_up_u64((uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec, NS_PER_MS) : 0;

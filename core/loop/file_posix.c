@@ -55,6 +55,7 @@ static int64_t read_cached(struct posix_file *p, void *dst, size_t len, uint64_t
 
 	if (p->no_nowait)
 		return -EAGAIN;
+	loop_counters.reads++;
 	ssize_t n = preadv2(p->fd, &v, 1, (off_t)off, RWF_NOWAIT);
 	if (n >= 0)
 		return n;
@@ -93,6 +94,7 @@ static ssize_t posix_pread(struct file *f, void *dst, size_t len, uint64_t off)
 static int64_t write_in_place(struct posix_file *p, const struct iovec *v, unsigned n, uint64_t off)
 {
 	uint64_t start = loop_precise_ns();
+	loop_counters.writes++;
 	ssize_t done = pwritev(p->fd, v, (int)n, (off_t)off);
 	int64_t res = done < 0 ? -errno : done;
 	uint64_t end = loop_precise_ns();

@@ -193,6 +193,8 @@ int loop_run_fiber(struct loop *l, const char *name, fiber_fn *fn, void *arg)
 
 /* ---- clocks and randomness ---- */
 
+_Thread_local struct loop_counters loop_counters;
+
 uint64_t loop_now_ns(void)
 {
 	return LIKELY(this_loop != NULL) ? this_loop->now_ns : kernel_now_ns(NULL);

@@ -64,6 +64,16 @@ void loop_defer_cancel(struct deferred *d);
  * database). fn must not touch anything the loop may touch meanwhile. The simulator runs it in place. Returns fn's value. */
 int64_t loop_offload(int64_t (*fn)(void *arg), void *arg) YIELDS;
 
+/* System calls this thread's loop made, and operations it handed to the kernel with them: always counted, never reset. */
+struct loop_counters {
+	uint64_t waits;   /* io_uring_enter, epoll_wait */
+	uint64_t submits; /* io_uring_enter because the queue was full */
+	uint64_t sends, receives; /* made in place */
+	uint64_t reads, writes;   /* of files, made in place */
+	uint64_t queued;  /* operations given to the ring or to pool threads */
+};
+extern _Thread_local struct loop_counters loop_counters;
+
 /* SIGTERM/SIGINT/SIGHUP arrive as a call of fn on the loop. */
 int loop_on_signals(struct loop *l, void (*fn)(void *arg, int signo), void *arg);
 

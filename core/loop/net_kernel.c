@@ -53,6 +53,7 @@ static int kernel_send(struct stream *s, const struct iovec *v, unsigned n)
 		msg.msg_iov = (struct iovec *)(uintptr_t)w;
 		if (k->down)
 			return -ECONNRESET; /* N2 */
+		loop_counters.sends++;
 		int64_t sent = sendmsg(k->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0 && errno == EAGAIN) {
 			k->tx = (struct io){.kind = IO_SENDMSG, .fd = k->fd, .msg = &msg};

@@ -53,6 +53,7 @@ static struct io_uring_sqe *sqe_get(struct uring *u)
 	struct io_uring_sqe *sqe;
 
 	while (!(sqe = io_uring_get_sqe(&u->ring))) {
+		loop_counters.submits++;
 		if (io_uring_submit(&u->ring) < 0) /* full, and completions are in the way */
 			reap(u);
 	}
@@ -100,6 +101,7 @@ static void uring_start(struct backend *b, struct io *io)
 {
 	struct uring *u = uring_of(b);
 
+	loop_counters.queued++;
 	if (io->kind == IO_WORK) {
 		pool_start(u->pool, io);
 		return;
@@ -145,14 +147,18 @@ static void uring_wait(struct backend *b, uint64_t deadline_ns)
 	if (deadline_ns != 0 && io_uring_cq_ready(&u->ring) > 0)
 		deadline_ns = 0;
 	if (deadline_ns == 0 || deadline_ns <= (now = kernel_now_ns(b))) {
-		if (io_uring_sq_ready(&u->ring) || (IO_URING_READ_ONCE(*u->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)))
+		if (io_uring_sq_ready(&u->ring) || (IO_URING_READ_ONCE(*u->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))) {
+			loop_counters.waits++;
 			io_uring_submit_and_get_events(&u->ring);
+		}
 	} else if (deadline_ns == UINT64_MAX) {
+		loop_counters.waits++;
 		io_uring_submit_and_wait(&u->ring, 1);
 	} else {
 		uint64_t left = deadline_ns - now;
 		struct __kernel_timespec ts = {.tv_sec = (long long)(left / NS_PER_S), .tv_nsec = (long long)(left % NS_PER_S)};
 		struct io_uring_cqe *cqe;
+		loop_counters.waits++;
 		io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
 	}
 	/* Errors of these calls (EINTR, EBUSY, ETIME) mean: look again next time. */

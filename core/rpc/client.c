@@ -9,6 +9,7 @@
 #include "core/rpc/rpc.h"
 
 #include "core/base/list.h"
+#include "core/metrics/histogram.h"
 #include "core/rpc/wire.h"
 
 #define CALLS_MAX 65536u /* outstanding on one connection */
@@ -27,6 +28,7 @@ struct rpc_client {
 	struct loop *loop;
 	void (*on_down)(void *arg, struct rpc_client *c, const char *why);
 	void *arg;
+	struct histogram *latency; /* borrowed, or NULL */
 	struct list calls, doomed;
 	struct call_table table;
 	uint64_t next_seq, session;
@@ -361,6 +363,8 @@ static void reply_take(struct rpc_client *c, const struct frame *f) YIELDS
 		call->payload_in = f->payload;
 		buf_ref(f->payload.owner);
 	}
+	if (c->latency)
+		histogram_add(c->latency, loop_now_ns() - call->start_ns);
 	call_end(call, -(int)f->h.status);
 }
 
@@ -410,6 +414,7 @@ int rpc_client_connect(const struct rpc_client_config *cfg, struct rpc_client **
 	c->loop = loop_self();
 	c->on_down = cfg->on_down;
 	c->arg = cfg->arg;
+	c->latency = cfg->latency;
 	c->next_seq = 1;
 	list_init(&c->calls);
 	list_init(&c->doomed);

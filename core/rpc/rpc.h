@@ -29,6 +29,7 @@
 #define RPC_FLAG_ONEWAY 0x2u
 #define RPC_PAYLOAD_IOVS 80u
 
+struct histogram;
 struct rpc_client;
 struct rpc_call;
 
@@ -79,6 +80,7 @@ struct rpc_client_config {
 	uint64_t connect_deadline_ns;
 	void (*on_down)(void *arg, struct rpc_client *c, const char *why);
 	void *arg;
+	struct histogram *latency;  /* borrowed; NULL = not counted: from the start of a call to its end, of answered calls */
 };
 int rpc_client_connect(const struct rpc_client_config *cfg, struct rpc_client **ret, struct err *e) YIELDS;
 void rpc_client_close(

@@ -11,6 +11,7 @@
 #include "brick.h"
 #include "core/base/bitmap.h"
 #include "core/loop/loop.h"
+#include "core/metrics/histogram.h"
 #include "ec/ec.h"
 
 #define MEM_SETS   4
@@ -114,6 +115,21 @@ void ec_set_brick_status(const struct ec_set *s, unsigned index, struct ec_brick
 {
 	*ret = (struct ec_brick_status){.connected = mem.ns_left > 0 && ((mem.connected >> index) & 1)};
 	snprintf(ret->label, sizeof(ret->label), "node%u:/set%u", index, s->cfg.set_index);
+}
+
+const struct histogram *ec_set_brick_round_trips(const struct ec_set *s, unsigned index)
+{
+	static const struct histogram none;
+
+	(void)s;
+	(void)index;
+	return &none;
+}
+
+void ec_set_cache_counts(const struct ec_set *s, uint64_t *ret_hits, uint64_t *ret_misses)
+{
+	(void)s;
+	*ret_hits = *ret_misses = 0;
 }
 
 int ec_set_brick_stat(struct ec_set *s, unsigned index, struct bp_stat_res *ret)
