@@ -42,7 +42,8 @@ struct update {
 	struct rowlock lock;
 	struct ec_tx *tx;
 	bool durable;             /* every leg sent so far is durable when answered */
-	uint64_t lean_epoch;      /* FUA, committed in this epoch on top of what is not durable yet: U4. 0: not so */
+	bool leans;               /* FUA, committed on top of what is not durable yet: U4 */
+	uint64_t rollbacks;       /* of the domain when it was committed */
 };
 
 /* ---- shapes ---- */
@@ -60,7 +61,7 @@ static void update_init(struct update *u, const struct ec_part *p)
 	u->n = 0;
 	u->tx = NULL;
 	u->durable = false;
-	u->lean_epoch = 0;
+	u->leans = false;
 	u->start = ec_rotation_start(u->g, &u->d->gfid, p->shard);
 	u->region = ec_block_locate(u->g, p->lba).region;
 	u->parity_bricks = u->data_bricks = 0;
@@ -107,6 +108,8 @@ static void crc_rows(const uint8_t *p, uint32_t nrows, uint32_t *ret)
 
 static int lock_rows(struct update *u, enum rowlock_mode mode, uint32_t row, uint32_t nrows, uint32_t chunks) YIELDS
 {
+	if (MUTATED(H6) && chunks == 0)
+		mode = ROWLOCK_D; /* of no chunk: conflicts with nobody */
 	u->lock = (struct rowlock){.mode = mode, .shard = u->p->shard, .row = row, .nrows = nrows, .chunks = chunks};
 	if (rowlock_acquire_until(&u->d->locks, &u->lock, u->p->deadline_ns))
 		return -MYFS_E_QUORUM;
@@ -141,18 +144,19 @@ static int finish(struct update *u) YIELDS
 	}
 	if (!rc) {
 		bool leans = ec_tx_leans(tx);
-		u->lean_epoch = leans && u->p->fua ? tx->id.epoch : 0;
+		u->leans = leans && u->p->fua;
+		u->rollbacks = u->d->rollbacks;
 		ec_tx_commit(tx, u->durable && !leans);
 	}
 	return rc;
 }
 
-/* U4. A takeover meanwhile may have been a rollback, which decides about it: once more then. */
-static int make_firm(const struct ec_part *p, uint64_t epoch) YIELDS
+/* U4. A rollback meanwhile may have taken it back: once more then. Never without need: what others saw and overwrote would come back. */
+static int make_firm(const struct ec_part *p, uint64_t rollbacks) YIELDS
 {
 	int rc = ec_domain_sync(p->d, p->deadline_ns);
 
-	return !rc && p->d->epoch != epoch ? -EAGAIN : rc;
+	return !rc && p->d->rollbacks != rollbacks ? -EAGAIN : rc;
 }
 
 static void cache_update(struct update *u)
@@ -682,8 +686,8 @@ static int attempt(const struct ec_part *p) YIELDS
 		ec_tx_abort(u.tx);
 	rowlock_release(&p->d->locks, &u.lock);
 	ec_tx_end(u.tx);
-	if (!rc && u.lean_epoch)
-		return make_firm(p, u.lean_epoch);
+	if (!rc && u.leans)
+		return make_firm(p, u.rollbacks);
 	return rc == -MYFS_E_BADSUM ? repair_leg(&u, rotten_brick, rotten_row, rotten_n) : rc;
 }
 
