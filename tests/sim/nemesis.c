@@ -34,6 +34,12 @@ static uint64_t some_time(struct schedule *s)
 	return t + prng_below(&s->prng, t);
 }
 
+/* Longer than a gateway waits for a brick. */
+static uint64_t stuck_time(const struct schedule *s)
+{
+	return s->wide ? 6 * NS_PER_S : 1500 * NS_PER_MS;
+}
+
 void nemesis_init(struct schedule *s)
 {
 	for (unsigned f = 0; f < FAULT_N; f++) {
@@ -108,7 +114,7 @@ static void notice(struct schedule *s)
 		else
 			x->lost_memory = false;
 		if (mask_has(s->bad, b) && member && mask_has(st.connected, b) && mask_has(gw->domain->live, b) && !x->lost_memory && !x->blocked &&
-		    x->calm_ns == UINT64_MAX && s->cluster.bricks[b].serving && now(s) > bad_since[b] + SETTLE_NS)
+		    x->calm_ns == UINT64_MAX && s->cluster.bricks[b].serving && now(s) > bad_since[b] + SETTLE_NS && now(s) > x->stuck_ns)
 			s->bad &= ~MASK(b);
 	}
 	if (oracle_in_rollback(s->oracle) && relied == 0) {
@@ -179,6 +185,8 @@ static void calm(struct schedule *s, uint32_t b)
 {
 	struct disk *d = s->cluster.bricks[b].disk;
 	s->bricks[b].calm_ns = UINT64_MAX;
+	if (s->bricks[b].stuck_ns == UINT64_MAX)
+		s->bricks[b].stuck_ns = now(s) + stuck_time(s) + SETTLE_NS;
 	if (s->bricks[b].blocked)
 		links_block(s, b, false, false);
 	if (s->split_gateway != SIM_MAX_GATEWAYS && s->split_brick == b)
@@ -345,7 +353,8 @@ static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
 		soon_calm(s, b);
 		break;
 	case FAULT_STUCK_DISK:
-		disk_set_slow(d, 1, 6 * NS_PER_S);
+		disk_set_slow(d, 1, stuck_time(s));
+		s->bricks[b].stuck_ns = UINT64_MAX;
 		set_bad(s, b);
 		soon_calm(s, b);
 		break;

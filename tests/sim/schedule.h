@@ -62,6 +62,7 @@ struct brick_state {
 	uint64_t revive_ns;      /* UINT64_MAX: nothing planned */
 	uint64_t calm_ns;        /* links, delays, slowness and space back to normal; UINT64_MAX: are normal */
 	bool blocked;
+	uint64_t stuck_ns;       /* an operation its disk began may take until then */
 	bool may_fail;           /* an EIO was injected: the engine may give up */
 	bool lost_memory;        /* and the owner's view may still count on what it had */
 	struct gfid lost_boot;
