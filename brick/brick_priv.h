@@ -12,6 +12,7 @@
 #include "brick/overlay.h"
 #include "brick/tree.h"
 #include "brick/tx.h"
+#include "core/base/mutate.h"
 
 /* ---- session.c: one gateway's connection to one brick ---- */
 struct session {

@@ -22,7 +22,7 @@ static int fence_take(struct brick *b, struct session *s, const struct gfid *own
 	struct gfid g = uuid_of(item->domain);
 	struct domain *d = domain_find(b, &g);
 	if (d && d->promise_epoch &&
-	    (item->epoch < d->promise_epoch || (item->epoch == d->promise_epoch && !gfid_eq(owner, &d->promise_owner))))
+	    (item->epoch < d->promise_epoch || (item->epoch == d->promise_epoch && !gfid_eq(owner, &d->promise_owner) && !MUTATED(H15))))
 		return -MYFS_E_FENCED; /* H15: the first of two equal epochs wins */
 	int rc = d ? 0 : domain_get(b, &g, &d);
 	if (rc < 0)

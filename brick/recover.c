@@ -286,7 +286,7 @@ static int fold_settle(struct replay *p, const struct pending_fold *v, size_t n,
 	for (size_t i = 0; i < n; i++)
 		if ((v[i].f.flags & FOLD_REL) && v[i].f.last_lsn > known && !first_rel)
 			first_rel = &v[i];
-	if (!first_rel)
+	if (!first_rel || MUTATED(H5))
 		return 0; /* absolute: simply redone */
 	int rc = 0;
 	memset(block, 0, MYFS_BLOCK);

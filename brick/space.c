@@ -37,7 +37,7 @@ int space_check(struct brick *b, uint32_t nrows) YIELDS
 	uint64_t promised = b->overlay.bytes + b->prep_bytes;
 	bool fits = promised + (uint64_t)nrows * MYFS_BLOCK <= b->free_bytes;
 	b->full = !fits;
-	return fits ? 0 : -ENOSPC;
+	return fits || MUTATED(H17) ? 0 : -ENOSPC;
 }
 
 static bool room_now(const struct brick *b, uint32_t body_len, uint32_t payload_len)

@@ -286,7 +286,7 @@ static int prep_delta(struct brick *b, struct domain *d, const struct bp_prep_ar
 	if (!old)
 		return -ENOMEM;
 	bool zero;
-	int rc = rows_read(b, d, a->shard, a->row, a->nrows, old->data, crc, true, &zero);
+	int rc = rows_read(b, d, a->shard, a->row, a->nrows, old->data, crc, !MUTATED(H19), &zero);
 	if (rc < 0) {
 		buf_unref(old);
 		return rc;

@@ -86,7 +86,7 @@ void ec_domain_stall(struct ec_domain *d)
 
 bool ec_domain_may_write(const struct ec_domain *d)
 {
-	return d->state == EC_SERVING && !d->view_busy && mask_count(d->view.insync) >= d->set->cfg.write_min;
+	return d->state == EC_SERVING && (!d->view_busy || MUTATED(H29)) && mask_count(d->view.insync) >= d->set->cfg.write_min;
 }
 
 int ec_domain_ready(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELDS

@@ -13,6 +13,7 @@
 
 #include "brick.h"
 #include "core/base/list.h"
+#include "core/base/mutate.h"
 #include "core/loop/fiber.h"
 #include "core/rpc/rpc.h"
 #include "ec/codec.h"
@@ -339,7 +340,7 @@ void ec_decide_flush(struct ec_domain *d, uint32_t b);
 /* Must this write be durable before it counts? Asked for, or only K members are left (H12). */
 static inline bool ec_durable(const struct ec_domain *d, bool fua)
 {
-	return fua || mask_count(d->view.insync) <= geo_of(d)->k;
+	return fua || (mask_count(d->view.insync) <= geo_of(d)->k && !MUTATED(H12));
 }
 
 /* ---- update.c: one part, one transaction ---- */

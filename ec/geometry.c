@@ -3,6 +3,7 @@
  * Everything here is part of the on-disk meaning of a volume: a change of any formula makes existing fragments
  * unreadable. The test vectors in tests/unit/test_ec_geometry.c pin them. */
 #include "ec/geometry.h"
+#include "core/base/mutate.h"
 
 int ec_geometry_init(struct ec_geometry *g, uint32_t k, uint32_t r, uint32_t chunk_bytes)
 {
@@ -28,7 +29,9 @@ int ec_geometry_init(struct ec_geometry *g, uint32_t k, uint32_t r, uint32_t chu
 	    .shard_bytes = (uint64_t)EC_REGIONS * group * stripe,
 	    .w = k > n / 2 + 1 ? k : n / 2 + 1,
 	};
-	g->tolerates = n - g->w;
+	if (MUTATED(H2))
+		g->w = k;
+	g->tolerates = MUTATED(H26) ? r : n - g->w;
 	return 0;
 }
 

@@ -350,6 +350,23 @@ static void heal_shard(struct ec_heal *h, uint32_t shard) YIELDS
 
 /* ---- beginning and end of one brick ---- */
 
+/* HL3: nothing suspends between the join and the last frame. */
+static void clear_all(struct ec_domain *d, uint32_t b) YIELDS
+{
+	struct rpc_call calls[EC_MAX_BRICKS];
+	struct bp_clear_args args = {.brick = b};
+	struct rpc_group g;
+
+	gfid_to_wire(&d->gfid, args.domain);
+	rpc_group_init(&g);
+	for (uint32_t m = d->live; m; m &= m - 1) {
+		uint32_t i = (uint32_t)__builtin_ctz(m);
+		ec_call_init(&calls[i], BP_CLEAR, (xdrproc_t)xdr_bp_clear_args, &args, NULL, NULL);
+		ec_call_start(d, i, &calls[i], &g);
+	}
+	rpc_group_wait_all(&g); /* one that fails keeps too many regions: harmless, members miss nothing */
+}
+
 /* REJOIN; then todo and the bit in d->healing come into being together. The floor sent is one that was known while the brick
  * was a member: of what came later a rollback may have taken something back that it still has as committed. */
 static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
@@ -388,25 +405,10 @@ static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
 	h->bricks[b].no_space = false;
 	d->healing |= MASK(b);
 	ec_domain_changed(d);
+	if (MUTATED(H16))
+		clear_all(d, b);
 out:
 	xdr_free((xdrproc_t)xdr_bp_missed_res, &res);
-}
-
-/* HL3: nothing suspends between the join and the last frame. */
-static void clear_all(struct ec_domain *d, uint32_t b) YIELDS
-{
-	struct rpc_call calls[EC_MAX_BRICKS];
-	struct bp_clear_args args = {.brick = b};
-	struct rpc_group g;
-
-	gfid_to_wire(&d->gfid, args.domain);
-	rpc_group_init(&g);
-	for (uint32_t m = d->live; m; m &= m - 1) {
-		uint32_t i = (uint32_t)__builtin_ctz(m);
-		ec_call_init(&calls[i], BP_CLEAR, (xdrproc_t)xdr_bp_clear_args, &args, NULL, NULL);
-		ec_call_start(d, i, &calls[i], &g);
-	}
-	rpc_group_wait_all(&g); /* one that fails keeps too many regions: harmless, members miss nothing */
 }
 
 /* 0: a member. -EAGAIN: not now. */
@@ -415,15 +417,16 @@ static int brick_join(struct ec_heal *h, uint32_t b) YIELDS
 	struct ec_domain *d = h->d;
 	uint64_t deadline = ec_deadline(d);
 
-	do { /* HL2, HL4: the floor stands still while an older tx is undecided */
+	while (!MUTATED(H10)) { /* HL2, HL4: the floor stands still while an older tx is undecided */
 		int rc = ec_domain_sync(d, deadline);
 		if (rc)
 			return rc;
 		if (!heal_goes_on(h, b))
 			return -EAGAIN;
-		if (d->stable_n < h->bricks[b].floor_n)
-			waitq_wait_until(&d->wq, loop_now_ns() + LOOK_AGAIN_NS);
-	} while (d->stable_n < h->bricks[b].floor_n);
+		if (d->stable_n >= h->bricks[b].floor_n)
+			break;
+		waitq_wait_until(&d->wq, loop_now_ns() + LOOK_AGAIN_NS);
+	}
 	if (!heal_goes_on(h, b) || ec_missed_count(&h->todo, b))
 		return -EAGAIN;
 	int rc = ec_view_join(d, b);

@@ -212,7 +212,7 @@ static bool part_check(struct ec_domain *d, uint32_t shard, struct part *p, uint
 static int part_read_cut(struct ec_domain *d, uint32_t shard, struct part *p, uint32_t avoid,
 			 uint64_t deadline_ns) YIELDS
 {
-	struct rowlock lock = {.mode = ROWLOCK_C, .shard = shard, .row = p->row, .nrows = p->nrows};
+	struct rowlock lock = {.mode = MUTATED(H7) ? ROWLOCK_D : ROWLOCK_C, .shard = shard, .row = p->row, .nrows = p->nrows};
 	size_t chunk_len = (size_t)p->nrows * MYFS_BLOCK;
 	uint8_t *dst[EC_MAX_BRICKS] = {0};
 	int rc;

@@ -5,6 +5,7 @@
  * shard. */
 #include "ec/resolve.h"
 #include "core/base/bitmap.h"
+#include "core/base/mutate.h"
 
 int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *facts, struct ec_view *ret, struct err *e)
 {
@@ -28,7 +29,7 @@ int ec_resolve_view(const struct ec_geometry *g, const struct ec_fence_fact *fac
 		return err_set(e, -MYFS_E_QUORUM, "%u of %u bricks answered, %u needed", replies, g->n, g->w);
 	if (!best)
 		return err_set(e, -ENOENT, "no brick has a view");
-	if (seeded < g->w) /* H14: those that were emptied may be the ones that knew a newer view */
+	if (seeded < g->w && !MUTATED(H14)) /* H14: those that were emptied may be the ones that knew a newer view */
 		return err_set(e, -MYFS_E_UNSEEDED, "%u of %u bricks know it, %u needed; the others came back empty", seeded, g->n, g->w);
 	*ret = *best;
 	return 0;
@@ -42,7 +43,7 @@ int ec_resolve_who(const struct ec_geometry *g, const struct ec_view *v, const s
 		if (!facts[b].replied)
 			continue;
 		m.replied |= UINT32_C(1) << b;
-		if (!mask_has(v->insync, b) || !facts[b].has_view)
+		if (!mask_has(v->insync, b) || (!facts[b].has_view && !MUTATED(H14)))
 			continue; /* H14: without a view it was emptied since, whatever the newest view says */
 		m.fenced |= UINT32_C(1) << b;
 		if (gfid_eq(&facts[b].boot, &v->boot[b]))
@@ -52,11 +53,13 @@ int ec_resolve_who(const struct ec_geometry *g, const struct ec_view *v, const s
 	if (mask_count(m.fenced) < g->k)
 		return err_set(e, -MYFS_E_QUORUM, "%u of the %u in-sync bricks answered, %u needed to read every byte",
 			       mask_count(m.fenced), mask_count(v->insync), g->k);
+	if (MUTATED(H3))
+		m.firm = ret->firm = m.fenced;
 	if (mask_count(m.firm) >= g->k) {
 		ret->use = m.firm;
 		return 0;
 	}
-	if (!waited && m.fenced != v->insync) /* H11: the missing ones may hold what these lost */
+	if (!waited && m.fenced != v->insync && !MUTATED(H11)) /* H11: the missing ones may hold what these lost */
 		return err_set(e, -EAGAIN, "%u in-sync bricks kept their journal, %u needed: waiting for %u more",
 			       mask_count(m.firm), g->k, mask_count(v->insync & ~m.fenced));
 	ret->use = m.fenced;
@@ -162,13 +165,13 @@ static bool untouched_poisoned(const struct ec_geometry *g, const uint64_t *bits
 static bool depends_on_poison(const struct ec_geometry *g, const struct poison *p, const struct ec_decision *t)
 {
 	const uint64_t *bits = poison_bits(p, t->shard);
-	if (!bits)
+	if (!bits || MUTATED(H8))
 		return false;
 	switch (t->tx_kind) {
 	case BP_TX_DELTA:
 		return own_bytes_poisoned(bits, t);
 	case BP_TX_RCW:
-		return untouched_poisoned(g, bits, t);
+		return !MUTATED(H8B) && untouched_poisoned(g, bits, t);
 	default:
 		return false; /* BP_TX_FULL */
 	}

@@ -385,7 +385,7 @@ static int miss_unseeded(struct takeover *t) YIELDS
 	struct ec_domain *d = t->d;
 	uint32_t empty = 0;
 
-	for (uint32_t m = t->fenced & ~t->members.use; m; m &= m - 1)
+	for (uint32_t m = MUTATED(H14) ? 0 : t->fenced & ~t->members.use; m; m &= m - 1)
 		if (!t->facts[__builtin_ctz(m)].has_view)
 			empty |= MASK(__builtin_ctz(m));
 	int rc = empty ? ask_shards(t, t->members.use & d->live) : 0;
@@ -415,6 +415,8 @@ static int resolve(struct takeover *t, const struct ec_view *found) YIELDS
 		ec_missed_clear_brick(&t->missed, (uint32_t)__builtin_ctz(m));
 	d->view = *found;
 	v.insync = t->members.use;
+	if (MUTATED(H9))
+		boots_now(t, &v);
 	rc = write_view(t, &v, BP_VIEW_RESOLVING, &t->missed);
 	if (!rc)
 		rc = resolve_send(t);
@@ -480,7 +482,7 @@ static int takeover_run(struct takeover *t, uint64_t deadline_ns) YIELDS
 	d->live = t->fenced; /* their loss clears the bit from now on */
 	rc = rc == -ENOENT ? seed(t) : resolve(t, &found);
 	if (!rc)
-		rc = ask_shards(t, t->members.use & d->live);
+		rc = ask_shards(t, MUTATED(H24) ? t->fenced & d->live & ~(t->fenced - 1) : t->members.use & d->live);
 	if (rc)
 		return rc;
 	if (interrupted(t))

@@ -421,7 +421,7 @@ int ec_tx_settle(struct ec_tx *tx, uint32_t needed, uint64_t deadline_ns) YIELDS
 		}
 		/* Joint rule: while a view is being written nothing is acknowledged; after it, members are those of the
 		 * new one. */
-		if (!d->view_busy && !(needed & tx->mask & d->view.insync & ~tx->acked))
+		if ((!d->view_busy || MUTATED(H29)) && !(needed & tx->mask & d->view.insync & ~tx->acked))
 			return 0;
 		if (waitq_wait_until(&d->wq, deadline_ns) && loop_now_ns() >= deadline_ns)
 			return -EAGAIN; /* its request has the same deadline and says so */
@@ -447,7 +447,7 @@ void ec_tx_commit(struct ec_tx *tx, bool durable)
 {
 	struct ec_domain *d = tx->d;
 
-	assert(tx_is_current(tx) && !tx->decided && !d->view_busy);       /* I11 */
+	assert(tx_is_current(tx) && !tx->decided && (!d->view_busy || MUTATED(H29))); /* I11 */
 	assert(!(tx->mask & d->view.insync & ~tx->acked));                /* I4 */
 	assert(tx->acked & d->view.insync);
 	tx->decided = true;

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/mutate.h"
 #include "tests/sim/sandbox.h"
 #include "tests/sim/schedule.h"
 
@@ -262,9 +263,29 @@ static const struct layout *layout_find(const char *name)
 	return NULL;
 }
 
+static bool mutate(const char *name)
+{
+#ifdef MYFS_MUTANTS
+	mutate_rule = mutate_find(name);
+	if (mutate_rule != MUTATE_N)
+		return true;
+	fprintf(stderr, "myfs-sim: no rule %s (--rules lists them)\n", name);
+#else
+	fprintf(stderr, "myfs-sim: rule %s cannot be switched off in this build (cmake --preset mutants)\n", name);
+#endif
+	return false;
+}
+
+static int list_rules(void)
+{
+	for (enum mutate_rule r = MUTATE_NONE + 1; r < MUTATE_N; r++)
+		printf("%s %s\n", mutate_name(r), mutate_text(r));
+	return 0;
+}
+
 static int usage(void)
 {
-	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop]\n"
+	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop] [--mutate RULE]\n"
 			"A seed alone replays that schedule. --stop: at the first violation. The layout follows from the seed unless given.\n");
 	return 2;
 }
@@ -274,7 +295,7 @@ int main(int argc, char **argv)
 	static const struct option LONG[] = {
 		{"seed", required_argument, NULL, 's'}, {"schedules", required_argument, NULL, 'n'}, {"minutes", required_argument, NULL, 'm'},
 		{"layout", required_argument, NULL, 'l'}, {"jobs", required_argument, NULL, 'j'}, {"check-replay", no_argument, NULL, 'c'},
-		{"trace", no_argument, NULL, 't'}, {"stop", no_argument, NULL, 'x'}, {NULL, 0, NULL, 0},
+		{"trace", no_argument, NULL, 't'}, {"stop", no_argument, NULL, 'x'}, {"mutate", required_argument, NULL, 'M'}, {"rules", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0},
 	};
 	struct options o = {.seed = 1, .schedules = 0, .jobs = 2};
 	int c;
@@ -288,6 +309,11 @@ int main(int argc, char **argv)
 		case 'c': o.check_replay = true; break;
 		case 't': o.trace = true; break;
 		case 'x': o.stop = true; break;
+		case 'M':
+			if (!mutate(optarg))
+				return 2;
+			break;
+		case 'R': return list_rules();
 		case 'l':
 			o.layout = layout_find(optarg);
 			if (o.layout == NULL)
