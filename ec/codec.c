@@ -205,15 +205,21 @@ void ec_codec_encode(const struct ec_codec *c, const uint8_t *const *data, uint8
 	}
 }
 
+typedef uint64_t vector __attribute__((vector_size(16)));
+
 void ec_xor(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t len)
 {
 	size_t i = 0;
-	for (; i + 8 <= len; i += 8) {
-		uint64_t x, y;
-		memcpy(&x, a + i, 8);
-		memcpy(&y, b + i, 8);
-		x ^= y;
-		memcpy(dst + i, &x, 8);
+	for (; i + 32 <= len; i += 32) {
+		vector x0, x1, y0, y1; /* both halves are read before either is written: dst may be a or b */
+		memcpy(&x0, a + i, 16);
+		memcpy(&x1, a + i + 16, 16);
+		memcpy(&y0, b + i, 16);
+		memcpy(&y1, b + i + 16, 16);
+		x0 ^= y0;
+		x1 ^= y1;
+		memcpy(dst + i, &x0, 16);
+		memcpy(dst + i + 16, &x1, 16);
 	}
 	for (; i < len; i++)
 		dst[i] = a[i] ^ b[i];
