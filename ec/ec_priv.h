@@ -134,7 +134,7 @@ struct ec_tx {
 	struct ec_leg legs[];     /* [n] by brick index */
 };
 
-struct ec_decide_queue {          /* COMMITs for one brick that leave at the end of this loop iteration */
+struct ec_decide_queue {          /* COMMITs for one brick that leave with the next frame to it */
 	bp_tx txs[EC_DECIDE_BATCH];
 	unsigned n;
 };
@@ -217,7 +217,7 @@ struct ec_domain {
 	uint32_t reserved;            /* admitted, not yet numbered */
 	struct ec_decide_queue *decide; /* [n] */
 	uint32_t decide_mask;
-	struct deferred decide_deferred;
+	struct timer decide_timer;    /* armed while something waits there */
 
 	struct ec_missed missed; /* what bricks out of sync lack: union over all bricks at takeover, grown by writes */
 	struct ec_missed doubtful;    /* what members said they miss themselves: blocks there may be torn (repair.c) */

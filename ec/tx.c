@@ -14,6 +14,10 @@
  * (ec_call_start). T5 tx of an older epoch than the domain's never touch its ring: the takeover decided them. */
 #include "ec/ec_priv.h"
 
+/* A COMMIT leaves with the next frame to its brick, or after this time. Nobody waits for one: a message and a wake-up of its own for
+ * each would double the messages of a small write. */
+#define DECIDE_NS (2 * NS_PER_MS)
+
 /* ---- ring ---- */
 
 static struct ec_slot *slot_of(struct ec_domain *d, uint64_t n)
@@ -97,7 +101,7 @@ void ec_decide_flush(struct ec_domain *d, uint32_t b)
 	decide_post(d, b, BP_COMMIT, q->txs, n);
 }
 
-static void decide_run(void *arg)
+static void decide_timer(void *arg)
 {
 	struct ec_domain *d = arg;
 
@@ -113,7 +117,8 @@ static void decide_queue(struct ec_domain *d, uint32_t b, const bp_tx *id)
 		ec_decide_flush(d, b);
 	q->txs[q->n++] = *id;
 	d->decide_mask |= MASK(b);
-	loop_defer(&d->decide_deferred);
+	if (!d->decide_timer.armed)
+		timer_arm(&d->decide_timer, loop_now_ns() + DECIDE_NS);
 }
 
 /* ---- objects ---- */
@@ -122,14 +127,14 @@ int ec_tx_rings_new(struct ec_domain *d)
 {
 	d->ring = calloc(EC_RING, sizeof(*d->ring));
 	d->decide = calloc(geo_of(d)->n, sizeof(*d->decide));
-	deferred_init(&d->decide_deferred, decide_run, d);
+	timer_init(&d->decide_timer, decide_timer, d);
 	d->next_n = d->undecided_n = d->stable_n = 1;
 	return d->ring && d->decide ? 0 : -ENOMEM;
 }
 
 void ec_tx_rings_free(struct ec_domain *d)
 {
-	loop_defer_cancel(&d->decide_deferred);
+	timer_cancel(&d->decide_timer);
 	if (d->ring) {
 		d->undecided_n = d->next_n;
 		ec_floor_release(d, d->next_n); /* gives the credit back */

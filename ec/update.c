@@ -143,7 +143,7 @@ static int finish(struct update *u) YIELDS
 		rc = ec_tx_settle(tx, UINT32_MAX, u->p->deadline_ns);
 	}
 	if (!rc) {
-		bool leans = ec_tx_leans(tx);
+		bool leans = u->durable && ec_tx_leans(tx); /* of no interest otherwise */
 		u->leans = leans && u->p->fua;
 		u->rollbacks = u->d->rollbacks;
 		ec_tx_commit(tx, u->durable && !leans);

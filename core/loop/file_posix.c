@@ -2,11 +2,12 @@
  *
  * Reads: preadv2(RWF_NOWAIT) takes what is cached without sleeping; the first byte that is not goes to the backend.
  * Writes: buffered writes of up to INLINE_WRITE_MAX are made in place: copying into the page cache costs less than handing the
- * work to a kernel thread. When one of them is slow (the system throttles writers, or a page must be read), the following
- * writes go through the backend for a while, so that one busy disk does not stop the loop.
+ * work to a kernel thread. When two of them within a short time sleep (the system throttles writers, or a page must be read), the
+ * following writes go through the backend for a while, so that one busy disk does not stop the loop.
  * Syncs, allocation and truncation always leave the loop free. */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/loop/backend.h"
@@ -22,6 +23,7 @@ struct posix_file {
 	int fd;
 	bool no_nowait;            /* this file system knows no RWF_NOWAIT reads */
 	uint64_t write_aside_until; /* writes go through the backend until then */
+	uint64_t suspicious_until;  /* a write was slow a short while ago */
 };
 
 static struct posix_file *posix_file(struct file *f)
@@ -91,16 +93,31 @@ static ssize_t posix_pread(struct file *f, void *dst, size_t len, uint64_t off)
 	return (ssize_t)done;
 }
 
+/* How often this thread has gone to sleep; being preempted does not count. */
+static long sleeps(void)
+{
+	struct rusage u;
+
+	return getrusage(RUSAGE_THREAD, &u) < 0 ? 0 : u.ru_nvcsw;
+}
+
+/* A write that takes long has slept (throttled, waiting for a page), or somebody else had the processor. Only the first says something
+ * about the disk, so after a slow write the next ones are looked at more closely, which costs two system calls each. */
 static int64_t write_in_place(struct posix_file *p, const struct iovec *v, unsigned n, uint64_t off)
 {
 	uint64_t start = loop_precise_ns();
 	loop_counters.writes++;
+	bool suspicious = start < p->suspicious_until;
+	long slept = suspicious ? sleeps() : 0;
 	ssize_t done = pwritev(p->fd, v, (int)n, (off_t)off);
 	int64_t res = done < 0 ? -errno : done;
 	uint64_t end = loop_precise_ns();
 
-	if (end - start > SLOW_WRITE_NS)
-		p->write_aside_until = end + SLOW_PAUSE_NS;
+	if (end - start > SLOW_WRITE_NS) {
+		if (suspicious && sleeps() > slept)
+			p->write_aside_until = end + SLOW_PAUSE_NS;
+		p->suspicious_until = end + 2 * SLOW_PAUSE_NS;
+	}
 	return res;
 }
 
