@@ -236,7 +236,7 @@ static void step_sync(struct model *m) YIELDS
 		m->tx[i].decided_synced = m->tx[i].decided_synced || decided[i];
 	}
 	if (prng_chance(&g->rng, 0.7))
-		MCHECK(m, engine_stable(g, floor) == 0);
+		MCHECK(m, engine_stable(g, floor) == 0 || brick_failure(g->b)); /* a checkpoint may have met the end */
 }
 
 static void step_checkpoint(struct model *m) YIELDS
