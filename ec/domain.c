@@ -113,7 +113,11 @@ int ec_domain_enter(struct ec_domain *d)
 void ec_domain_leave(struct ec_domain *d)
 {
 	assert(d->active > 0);
-	if (--d->active == 0 && d->state == EC_CLOSING)
+	if (--d->active > 0)
+		return;
+	d->lost.n = 0;
+	d->lost.all = false;
+	if (d->state == EC_CLOSING)
 		waitq_wake_all(&d->wq);
 }
 
@@ -397,6 +401,7 @@ static void domain_free(struct ec_domain *d)
 	ec_tx_rings_free(d);
 	ec_missed_release(&d->missed);
 	ec_missed_release(&d->doubtful);
+	free(d->lost.v);
 	free(d->shards);
 	free(d);
 }

@@ -207,6 +207,11 @@ struct ec_domain {
 	struct waitq keeper_wq;
 	struct err last_error;        /* why it is not served, for messages */
 	uint64_t rollbacks;           /* takeovers that may have lost unflushed data (H25) */
+	struct ec_lost {              /* committed by us, taken back by a rollback; kept while requests run that may ask */
+		bp_tx *v;
+		uint32_t n, cap;
+		bool all;             /* no memory for the list: anything may be */
+	} lost;
 	bool lost_acked;              /* the next flush says so, once */
 
 	struct rowlock_table locks;
@@ -335,6 +340,14 @@ bool ec_tx_leans(const struct ec_tx *tx);
 /* Queues COMMIT; from here it is decided. durable: its legs are, and it does not lean. */
 void ec_tx_commit(struct ec_tx *tx, bool durable);
 void ec_tx_abort(struct ec_tx *tx);
+/* As what a part was committed: a rollback before its request is answered may take it back. */
+struct ec_part_done {
+	bp_tx tx;                      /* n == 0: several */
+	uint64_t rollbacks;            /* of the domain then */
+};
+void ec_lost_note(struct ec_domain *d, const bp_tx *tx);
+/* Did a rollback take back what was committed so? */
+bool ec_lost(const struct ec_domain *d, const struct ec_part_done *done);
 void ec_tx_end(struct ec_tx *tx);    /* back to the pool; aborts it when it was begun and not decided */
 void ec_decide_flush(struct ec_domain *d, uint32_t b);
 /* Must this write be durable before it counts? Asked for, or only K members are left (H12). */
@@ -354,6 +367,7 @@ struct ec_part {
 	uint32_t skip, bytes;
 	bool fua;
 	uint64_t deadline_ns;
+	struct ec_part_done *done;     /* filled on success; NULL: nobody asks */
 };
 /* Retries until done or the deadline. 0, -ENOSPC, -MYFS_E_UNREADABLE, -MYFS_E_QUORUM, -MYFS_E_FENCED, -ENOMEM. */
 int ec_part_write(const struct ec_part *p) YIELDS;

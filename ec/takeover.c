@@ -324,22 +324,23 @@ static bool decided_commit(const struct ec_resolution *r, const bp_tx *tx)
 	return false;
 }
 
-/* Did we acknowledge something, unflushed, that is gone now? Only a rollback can do that (H25). */
-static bool lost_acked(const struct takeover *t)
+/* Did we commit something, unflushed, that is gone now? Only a rollback can do that (H25). */
+static bool lost_committed(const struct takeover *t)
 {
-	const struct ec_domain *d = t->d;
+	struct ec_domain *d = t->d;
+	bool lost = t->resolution.lost;
 
 	if (!t->members.rollback)
 		return false;
-	if (t->resolution.lost)
-		return true;
 	for (uint64_t n = d->stable_n; n < d->next_n; n++) {
 		bp_tx tx = {.epoch = d->epoch, .n = n};
 		if (d->ring[n % EC_RING].fate == EC_COMMITTED && ec_tx_cmp(&tx, &t->resolution.floor) >= 0 &&
-		    !decided_commit(&t->resolution, &tx))
-			return true;
+		    !decided_commit(&t->resolution, &tx)) {
+			ec_lost_note(d, &tx);
+			lost = true;
+		}
 	}
-	return false;
+	return lost;
 }
 
 /* ---- the steps ---- */
@@ -445,7 +446,7 @@ static void serve(struct takeover *t)
 {
 	struct ec_domain *d = t->d;
 
-	if (lost_acked(t))
+	if (lost_committed(t))
 		d->lost_acked = true;
 	if (t->members.rollback)
 		d->rollbacks++;

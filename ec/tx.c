@@ -482,6 +482,35 @@ void ec_tx_abort(struct ec_tx *tx)
 	ec_sync_note(d, 0);
 }
 
+void ec_lost_note(struct ec_domain *d, const bp_tx *tx)
+{
+	struct ec_lost *l = &d->lost;
+
+	if (l->n == l->cap) {
+		uint32_t cap = l->cap ? 2 * l->cap : 64;
+		bp_tx *v = realloc(l->v, cap * sizeof(*v));
+		if (!v) {
+			l->all = true;
+			return;
+		}
+		l->v = v;
+		l->cap = cap;
+	}
+	l->v[l->n++] = *tx;
+}
+
+bool ec_lost(const struct ec_domain *d, const struct ec_part_done *done)
+{
+	if (done->rollbacks == d->rollbacks)
+		return false;
+	if (d->lost.all || done->tx.n == 0)
+		return true;
+	for (uint32_t i = 0; i < d->lost.n; i++)
+		if (ec_tx_cmp(&d->lost.v[i], &done->tx) == 0)
+			return true;
+	return false;
+}
+
 void ec_tx_end(struct ec_tx *tx)
 {
 	struct ec_domain *d = tx->d;

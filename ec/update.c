@@ -43,7 +43,7 @@ struct update {
 	struct ec_tx *tx;
 	bool durable;             /* every leg sent so far is durable when answered */
 	bool leans;               /* FUA, committed on top of what is not durable yet: U4 */
-	uint64_t rollbacks;       /* of the domain when it was committed */
+	struct ec_part_done done;
 };
 
 /* ---- shapes ---- */
@@ -145,18 +145,18 @@ static int finish(struct update *u) YIELDS
 	if (!rc) {
 		bool leans = u->durable && ec_tx_leans(tx); /* of no interest otherwise */
 		u->leans = leans && u->p->fua;
-		u->rollbacks = u->d->rollbacks;
+		u->done = (struct ec_part_done){tx->id, u->d->rollbacks};
 		ec_tx_commit(tx, u->durable && !leans);
 	}
 	return rc;
 }
 
 /* U4. A rollback meanwhile may have taken it back: once more then. Never without need: what others saw and overwrote would come back. */
-static int make_firm(const struct ec_part *p, uint64_t rollbacks) YIELDS
+static int make_firm(const struct ec_part *p, const struct ec_part_done *done) YIELDS
 {
 	int rc = ec_domain_sync(p->d, p->deadline_ns);
 
-	return !rc && p->d->rollbacks != rollbacks ? -EAGAIN : rc;
+	return !rc && ec_lost(p->d, done) ? -EAGAIN : rc;
 }
 
 static void cache_update(struct update *u)
@@ -687,7 +687,9 @@ static int attempt(const struct ec_part *p) YIELDS
 	rowlock_release(&p->d->locks, &u.lock);
 	ec_tx_end(u.tx);
 	if (!rc && u.leans)
-		return make_firm(p, u.rollbacks);
+		rc = make_firm(p, &u.done);
+	if (!rc && p->done)
+		*p->done = u.done;
 	return rc == -MYFS_E_BADSUM ? repair_leg(&u, rotten_brick, rotten_row, rotten_n) : rc;
 }
 
@@ -697,8 +699,11 @@ static int zero_by_region(const struct ec_part *p) YIELDS
 	uint32_t region_blocks = geo_of(p->d)->region_rows * geo_of(p->d)->k;
 	int rc = 0;
 
+	if (p->done)
+		*p->done = (struct ec_part_done){.rollbacks = p->d->rollbacks};
 	for (uint32_t at = p->lba; at < p->lba + p->nblocks && !rc;) {
 		struct ec_part one = *p;
+		one.done = NULL;
 		uint32_t left = region_blocks - at % region_blocks, all = p->lba + p->nblocks - at;
 		one.lba = at;
 		one.nblocks = left < all ? left : all;

@@ -8,6 +8,7 @@
 #include "ec/ec_priv.h"
 
 #define WORKERS 8u
+#define PARTS_MAX (EC_REGIONS + 8u) /* a block and a piece of a stripe at each end, and one part per region between */
 
 struct request {
 	struct ec_domain *d;
@@ -18,6 +19,8 @@ struct request {
 	bool zero, fua;
 	uint64_t deadline_ns;
 	int rc;                     /* first failure; stops the taking of parts */
+	unsigned taken;
+	struct ec_part_done done[PARTS_MAX]; /* in the order taken */
 	unsigned running;
 	struct fiber *waiter;
 };
@@ -81,6 +84,8 @@ static void work(struct request *r) YIELDS
 	while (r->rc == 0 && r->at < r->end) {
 		struct buf *own;
 		struct ec_part p = take_part(r);
+		assert(r->taken < PARTS_MAX);
+		p.done = &r->done[r->taken++];
 		int rc = part_data(r, &p, &own);
 		if (!rc)
 			rc = ec_part_write(&p);
@@ -121,16 +126,36 @@ static int run_parts(struct request *r) YIELDS
 	return r->rc;
 }
 
-/* A rollback may have taken back parts that were done while others still waited: nobody was told yet, so all are written again. */
+/* A rollback may have taken back parts that were done while others still waited. Nobody was told that they are done, and nobody can see them any
+ * more: they are written again. Those that survived are not: somebody may have overwritten them since. */
+static int redo_lost(struct request *r) YIELDS
+{
+	unsigned i = 0;
+
+	r->at = r->first;
+	while (r->rc == 0 && r->at < r->end) {
+		struct ec_part p = take_part(r);
+		struct buf *own;
+		p.done = &r->done[i++];
+		if (!ec_lost(r->d, p.done))
+			continue;
+		r->rc = part_data(r, &p, &own);
+		if (r->rc == 0)
+			r->rc = ec_part_write(&p);
+		buf_unref(own);
+	}
+	return r->rc;
+}
+
 static int request_run(struct request *r) YIELDS
 {
-	uint64_t rollbacks;
-	int rc;
+	uint64_t rollbacks = r->d->rollbacks;
+	int rc = run_parts(r);
 
-	do {
+	while (rc == 0 && r->d->rollbacks != rollbacks) {
 		rollbacks = r->d->rollbacks;
-		rc = run_parts(r);
-	} while (rc == 0 && r->d->rollbacks != rollbacks);
+		rc = redo_lost(r);
+	}
 	return rc;
 }
 

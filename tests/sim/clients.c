@@ -227,7 +227,7 @@ static void watch_run(void *arg)
 	int rc = 0;
 
 	while (!s->quiesce && !c->gw->stop && rc == 0) {
-		rc = read_range(c, (struct oracle_range){0, prng_below(&c->prng, 4) * ORACLE_SECTORS, ORACLE_SECTORS});
+		rc = read_range(c, (struct oracle_range){0, prng_below(&c->prng, min_u64(4, s->areas[0].nblocks)) * ORACLE_SECTORS, ORACLE_SECTORS});
 		fiber_sleep_until(loop_now_ns() + prng_below(&c->prng, 2 * s->think_ns));
 	}
 	s->clients[c->gw->index].running--;
