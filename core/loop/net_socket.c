@@ -2,10 +2,11 @@
  *
  * A unix socket file that nobody answers on is left over from a process that died: it is replaced. One that answers, or
  * anything that is not a socket, is never touched. */
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <arpa/inet.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -242,13 +243,27 @@ static bool unix_stale(const struct sockaddr_un *un)
 	return refused;
 }
 
+/* A process that was killed may keep its sockets for a moment: the kernel tears its io_uring down behind it. */
+#define STALE_WAIT_MS  20
+#define STALE_ATTEMPTS 50
+
+static bool unix_becomes_stale(const struct sockaddr_un *un)
+{
+	for (int i = 0; i < STALE_ATTEMPTS; i++) {
+		if (unix_stale(un))
+			return true;
+		(void)poll(NULL, 0, STALE_WAIT_MS);
+	}
+	return false;
+}
+
 static int bind_unix(int fd, const struct sockaddr_un *un)
 {
 	if (bind(fd, (const struct sockaddr *)un, sizeof(*un)) == 0)
 		return 0;
 	if (errno != EADDRINUSE)
 		return -errno;
-	if (!unix_stale(un))
+	if (!unix_becomes_stale(un))
 		return -EADDRINUSE;
 	if (unlink(un->sun_path) < 0 && errno != ENOENT)
 		return -errno;
