@@ -42,8 +42,8 @@ static int compare_then_write(struct lun *l, struct lun_compare *c) YIELDS
 	if (rc < 0)
 		return rc;
 	c->differs_at = c->off + at;
-	c->written = at == c->len;
-	return c->written ? dht_write(l->file, c->off, (struct iov){&data, 1}, c->fua) : 0;
+	c->begun = c->written = at == c->len;
+	return c->begun ? dht_write(l->file, c->off, (struct iov){&data, 1}, c->fua) : 0;
 }
 
 int lun_compare_and_write(struct lun *l, struct lun_compare *c, struct err *e)
@@ -98,6 +98,10 @@ static int run(struct blockd *d, const struct reg_lun *row, struct lun_compare *
 		lun_release(l);
 	}
 	snprintf(what, sizeof(what), "cannot compare and write on %s/%s", row->volume, row->name);
+	if (rc < 0 && c->begun && rc != -ENOSPC) {
+		*ret = json_pack("{s:n,s:s}", "written", "why", err_name(rc));
+		return 0;
+	}
 	if (rc < 0)
 		return control_from_err(error, d, row->volume, rc, &e, what);
 	*ret = json_pack("{s:b}", "written", (int)c->written);

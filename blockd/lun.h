@@ -87,6 +87,7 @@ struct lun_compare {
 	bool fua;
 	bool written;        /* out */
 	uint64_t differs_at; /* out, when not written: of the LUN */
+	bool begun;          /* out: it was equal; a failure then leaves old bytes, new ones, or some of each */
 };
 int lun_compare_and_write(struct lun *l, struct lun_compare *c, struct err *e) YIELDS;
 
