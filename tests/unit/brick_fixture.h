@@ -34,6 +34,7 @@ static inline struct gfid test_gfid(uint8_t n)
 
 /* Where bricks are made. */
 static const char *brick_dir_base = "/tmp";
+static uint64_t brick_dir_journal_bytes = MIB(16);
 
 /* Memory, when it takes our xattrs. */
 static inline const char *brick_dir_fast_base(void)
@@ -63,7 +64,7 @@ static inline void brick_dir_make(struct brick_dir *d)
 					.k = 4,
 					.r = 2,
 					.chunk_bytes = 16384,
-					.journal_bytes = MIB(16)};
+					.journal_bytes = brick_dir_journal_bytes};
 }
 
 static inline void brick_dir_create(struct brick_dir *d)

@@ -37,6 +37,8 @@ struct crash_store {
 	int fail_with;
 	uint64_t writes;
 	bool torn; /* blocks may also tear in the middle */
+	unsigned (*choose)(void *arg, unsigned n); /* below n: who picks what stays of a block's n - 1 writes; NULL: rng */
+	void *choose_arg;
 };
 
 struct crash_file {
@@ -271,12 +273,12 @@ static inline void crash_store_init(struct crash_store *s, struct store *under, 
 
 /* Undoes the youngest changes of one block, so that `keep` of its n unsynced writes remain. Returns what was there
  * before the rest. */
-static inline const struct old_block *crash_pick(struct crash_inode *i, uint64_t block, struct prng *rng)
+static inline const struct old_block *crash_pick(struct crash_store *s, struct crash_inode *i, uint64_t block)
 {
 	unsigned n = 0;
 	list_for_each(o, &i->undo, struct old_block, node)
 		n += o->block == block;
-	unsigned keep = (unsigned)prng_below(rng, n + 1);
+	unsigned keep = s->choose ? s->choose(s->choose_arg, n + 1) : (unsigned)prng_below(s->rng, n + 1);
 	list_for_each(o, &i->undo, struct old_block, node)
 		if (o->block == block && keep-- == 0)
 			return o;
@@ -296,7 +298,7 @@ static inline void crash_undo_inode(struct crash_store *s, struct crash_inode *i
 	if (file_stat(f, &info) == 0 && info.ino == i->ino) {
 		while (!list_empty(&i->undo)) {
 			uint64_t block = list_first(&i->undo, struct old_block, node)->block;
-			const struct old_block *o = crash_pick(i, block, s->rng);
+			const struct old_block *o = crash_pick(s, i, block);
 			if (o) {
 				size_t half = s->torn && prng_chance(s->rng, 0.2) ? 512 * prng_below(s->rng, 8) : 0;
 				int rc = file_pwrite(f, o->bytes + half, MYFS_BLOCK - half, block * MYFS_BLOCK + half);

@@ -3,6 +3,9 @@
  * The model is the cluster's truth: which transactions were decided how. An episode prepares, decides, syncs and
  * checkpoints at random, then the brick dies; the next owner fences, compares the digests with what the brick owed,
  * resolves, and every row must have the model's value. Seeds are printed; MYFS_SEED=n runs one, MYFS_SEEDS=n that many.
+ *
+ * every_state_...: a short episode is cut at each change of the disk in turn, and for each cut every combination of what unsynced blocks may
+ * hold is tried (beyond 256: some of them, drawn). MYFS_CUT_SEEDS=n episodes.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -499,7 +502,7 @@ static void one_seed(struct model *m, void *loop, uint64_t seed, bool torn) YIEL
 	engine_remove(&m->g);
 }
 
-static void run_seeds(void *loop, uint64_t first, uint64_t count, bool torn) YIELDS
+static struct model *model_new(void)
 {
 	struct model *m = calloc(1, sizeof(*m));
 	size_t bytes = (size_t)SHARDS * ROWS * MYFS_BLOCK;
@@ -507,11 +510,124 @@ static void run_seeds(void *loop, uint64_t first, uint64_t count, bool torn) YIE
 	m->base = malloc(bytes);
 	m->now = malloc(bytes);
 	assert(m->base && m->now);
-	for (uint64_t s = first; s < first + count; s++)
-		one_seed(m, loop, s, torn);
+	return m;
+}
+
+static void model_free(struct model *m)
+{
 	free(m->base);
 	free(m->now);
 	free(m);
+}
+
+static void run_seeds(void *loop, uint64_t first, uint64_t count, bool torn) YIELDS
+{
+	struct model *m = model_new();
+	for (uint64_t s = first; s < first + count; s++)
+		one_seed(m, loop, s, torn);
+	model_free(m);
+}
+
+/* ---- every state a power cut may leave ---- */
+
+/* A mixed-radix counter: the n-th question of a run is answered by its n-th digit. Beyond ALL_STATES combinations the rest is drawn. */
+#define ALL_STATES  256u
+#define DRAWN       24u
+#define MAX_DIGITS  512u
+struct counter {
+	unsigned digit[MAX_DIGITS], base[MAX_DIGITS], asked, used;
+	uint64_t states; /* product of the bases so far */
+	struct prng *draw;  /* NULL: count */
+};
+
+static unsigned counter_choose(void *arg, unsigned n)
+{
+	struct counter *c = arg;
+	if (c->draw)
+		return (unsigned)prng_below(c->draw, n);
+	if (n == 1 || c->asked == MAX_DIGITS)
+		return 0;
+	if (c->asked == c->used) {
+		c->digit[c->used] = 0;
+		c->base[c->used++] = n;
+		c->states = min_u64(c->states * n, ALL_STATES + 1);
+	}
+	assert(c->base[c->asked] == n); /* the run is the same up to the cut */
+	return c->digit[c->asked++];
+}
+
+static bool counter_next(struct counter *c)
+{
+	c->asked = 0;
+	for (unsigned i = 0; i < c->used; i++) {
+		if (++c->digit[i] < c->base[i])
+			return true;
+		c->digit[i] = 0;
+	}
+	return false;
+}
+
+/* A few steps, cut at the n-th change of the disk; power is lost, c picks what stays. False when the steps end before. */
+static bool cut_once(struct model *m, void *loop, uint64_t seed, int64_t n, struct counter *c) YIELDS
+{
+	struct engine *g = &m->g;
+	memset(m->base, 0, (size_t)SHARDS * ROWS * MYFS_BLOCK);
+	m->n = 0;
+	m->seq = 0;
+	m->settled = (struct txid){0, 0};
+	m->seed = seed;
+	m->torn = false;
+	engine_make(g, loop, seed);
+	engine_own(g, ALL_INSYNC);
+	g->cs.writes_left = n;
+	g->cs.choose = counter_choose;
+	g->cs.choose_arg = c;
+	for (unsigned i = 0; i < 30 && !brick_failure(g->b); i++) {
+		uint64_t what = prng_below(&g->rng, 100);
+		if (what < 40)
+			step_prep(m);
+		else if (what < 70)
+			step_decide(m);
+		else if (what < 85)
+			step_sync(m);
+		else
+			step_checkpoint(m);
+	}
+	bool cut = brick_failure(g->b) != NULL;
+	engine_crash(g, true);
+	g->cs.choose = NULL;
+	engine_start(g);
+	takeover(m, true);
+	verify(m);
+	engine_remove(g);
+	return cut;
+}
+
+static void every_cut(struct model *m, void *loop, uint64_t seed) YIELDS
+{
+	unsigned cuts = 0, states = 0, drawn = 0;
+	bool cut = true;
+	for (int64_t n = 0; cut; n++) {
+		struct counter *c = calloc(1, sizeof(*c));
+		struct prng draw;
+		assert(c);
+		c->states = 1;
+		do {
+			cut = cut_once(m, loop, seed, n, c);
+			states++;
+		} while (c->states <= ALL_STATES && counter_next(c));
+		if (c->states > ALL_STATES) {
+			prng_seed(&draw, seed + (uint64_t)n);
+			c->draw = &draw;
+			for (unsigned i = 0; i < DRAWN; i++)
+				cut_once(m, loop, seed, n, c);
+			states += DRAWN;
+			drawn++;
+		}
+		free(c);
+		cuts++;
+	}
+	print_message("seed %llu: %u cuts, %u states on disk, %u cuts with some of more than %u\n", (unsigned long long)seed, cuts, states, drawn, ALL_STATES);
 }
 
 static uint64_t env_number(const char *name, uint64_t otherwise)
@@ -528,6 +644,22 @@ static void blocks_fiber(void *loop)
 static void torn_fiber(void *loop)
 {
 	run_seeds(loop, env_number("MYFS_SEED", 1001), env_number("MYFS_SEEDS", getenv("MYFS_SEED") ? 1 : 10), true);
+}
+
+static void cuts_fiber(void *loop)
+{
+	uint64_t first = env_number("MYFS_SEED", 4), count = env_number("MYFS_CUT_SEEDS", 3);
+	struct model *m = model_new();
+	brick_dir_journal_bytes = BRICK_JOURNAL_MIN; /* it is made anew for each state */
+	for (uint64_t s = first; s < first + count; s++)
+		every_cut(m, loop, s);
+	model_free(m);
+}
+
+static void every_state_a_power_cut_may_leave_recovers(void **state)
+{
+	(void)state;
+	on_backend(LOOP_AUTO, cuts_fiber);
 }
 
 static void the_brick_keeps_its_word_through_kills_and_power_cuts(void **state)
@@ -547,6 +679,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_brick_keeps_its_word_through_kills_and_power_cuts),
 	    cmocka_unit_test(torn_blocks_are_noticed_and_never_returned),
+	    cmocka_unit_test(every_state_a_power_cut_may_leave_recovers),
 	};
 	return cmocka_run_group_tests_name("brick model", tests, NULL, NULL);
 }
