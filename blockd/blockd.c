@@ -8,6 +8,7 @@
 
 #include "blockd/activity.h"
 #include "blockd/gateways.h"
+#include "blockd/lio.h"
 #include "blockd/lun.h"
 #include "blockd/reconcile.h"
 #include "blockd/watch.h"
@@ -74,6 +75,7 @@ static void blockd_free(struct blockd *d)
 	gfid_set_close(&d->attention);
 	gfid_set_close(&d->resizing);
 	gfid_set_close(&d->trashed);
+	lio_free(d);
 	nbd_server_free(d->nbd);
 	registry_close(d->registry);
 	free(d);
@@ -137,6 +139,7 @@ void blockd_stop(struct blockd *d)
 	if (d->nbd)
 		nbd_server_stop(d->nbd);
 	d->stopping = true;
+	lio_stop(d);
 	waitq_wake_all(&d->kick);
 	gateways_stop(d);
 	luns_close_all(d);

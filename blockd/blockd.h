@@ -1,7 +1,8 @@
 /* blockd.h - the gateway's parts and how they hang together. One loop owns all of it.
  *
  *   NBD client -> exports.c -> lun.c (open LUNs) -> dht/
- *   control socket -> control*.c -> catalogue.c, lun.c, volumes.c
+ *   control socket -> control*.c -> catalogue.c, lun.c, volumes.c, target.c
+ *   lio.c: registry -> the kernel's iSCSI targets, whose tcmu-runner is an NBD client of ours
  *   watch.c: idle LUNs closed, stale ones healed
  *   gateways.c: who else serves, and what a dead gateway leaves
  *   reconcile.c: registry -> volumes.c, catalogue.c (unfinished changes)
@@ -44,6 +45,7 @@ struct blockd {
 	struct waitq kick;        /* reconcile.c sleeps here */
 	bool kicked;
 	struct nbd_server *nbd; /* owned; NULL in tests */
+	struct lio *lio;        /* owned by lio.c; NULL before lio_start and in most tests */
 };
 
 /* Makes everything but sockets: registry rows of this gateway, volumes, background fibers. */

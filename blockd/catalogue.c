@@ -89,6 +89,7 @@ int lun_finish_create(struct blockd *d, const struct reg_lun *row, struct err *e
 static int add_row(struct blockd *d, const struct lun_wish *wish, struct reg_lun *row, struct reg_lun *ret_present,
 		   struct err *e)
 {
+	static const struct target_wish usual = {.auth = REG_AUTH_CHAP};
 	uint8_t random[16];
 	int rc = registry_begin(d->registry, e);
 
@@ -109,6 +110,8 @@ static int add_row(struct blockd *d, const struct lun_wish *wish, struct reg_lun
 	snprintf(row->name, sizeof(row->name), "%s", wish->name);
 	snprintf(row->owner, sizeof(row->owner), "%s", d->self.name); /* whose business it is to finish it */
 	rc = rc == -ENOENT ? reg_lun_put(d->registry, row, e) : err_set(e, rc, "the registry cannot be read");
+	if (rc == 0)
+		rc = target_make(d, row, wish->target ? wish->target : &usual, e);
 	if (rc == 0)
 		rc = registry_commit(d->registry, e);
 	else
@@ -427,6 +430,8 @@ int lun_restore(struct blockd *d, const struct reg_lun *row, const char *name, s
 			snprintf(now.owner, sizeof(now.owner), "%s", d->self.name);
 		rc = row_set_state(d, &now, REG_LUN_READY, e);
 	}
+	if (rc == 0 && target_rename(d, &now, NULL) < 0)
+		log_warn("%s/%s: its target keeps its old name", now.volume, now.name);
 	gfid_set_remove(&d->trashed, &row->gfid, NULL);
 	if (rc == 0) {
 		/* It may have been in the trash while bricks were away. */

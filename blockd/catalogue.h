@@ -11,6 +11,7 @@
 #ifndef MYFS_BLOCKD_CATALOGUE_H
 #define MYFS_BLOCKD_CATALOGUE_H
 
+#include "blockd/target.h"
 #include "blockd/volumes.h"
 
 #define TRASH_KEEP_NS (UINT64_C(7) * 86400 * NS_PER_S)
@@ -20,6 +21,7 @@ struct lun_wish {
 	uint64_t size_bytes;
 	uint32_t block_size; /* 512 or 4096 */
 	bool if_missing;
+	const struct target_wish *target; /* NULL = the usual: target.h */
 };
 /* *ret_existed: it was there already (if_missing, same size and block size). -EEXIST otherwise: *ret is the present
  * one. */

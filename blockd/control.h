@@ -3,6 +3,7 @@
 #define MYFS_BLOCKD_CONTROL_H
 
 #include "blockd/lun.h"
+#include "blockd/target.h"
 
 extern const struct control_method blockd_methods[]; /* arg: struct blockd * */
 
@@ -36,6 +37,14 @@ bool control_local(const json_t *params);
  * 1: it is for us. */
 int control_pass_on(struct blockd *d, const struct reg_lun *row, const char *method, const json_t *params, json_t **ret,
 		    struct control_error *error) YIELDS;
+/* ---- control_target.c ---- */
+method_fn method_target_list, method_target_info, method_target_enable, method_target_disable, method_target_leave;
+method_fn method_acl_list, method_acl_add, method_acl_remove;
+method_fn method_auth_show, method_auth_rotate, method_auth_set;
+/* protos, open, auth, allow. ret->allow is owned by the caller. */
+int control_target_wish(struct blockd *d, const json_t *params, struct target_wish *ret, struct control_error *error);
+/* Adds protos, access and the iSCSI exports to a LUN document. */
+void control_target_fields(struct blockd *d, const struct reg_lun *row, json_t *doc);
 /* ---- control_state.c ---- */
 method_fn method_status, method_session_list, method_heal_status, method_heal_pause, method_heal_resume,
     method_heal_throttle;

@@ -5,6 +5,7 @@
 
 #include "blockd/catalogue.h"
 #include "blockd/exports.h"
+#include "blockd/lio.h"
 #include "blockd/watch.h"
 
 #define WHAT 200 /* text of what was attempted */
@@ -43,7 +44,20 @@ static const char *lun_condition(struct blockd *d, const struct reg_lun *row, co
 struct gateways { /* loaded once per command, not per LUN */
 	struct reg_gateway *v;
 	size_t n;
+	json_t *iscsi; /* sessions; NULL when the kernel could not be asked */
 };
+
+static void gateways_load(struct blockd *d, struct gateways *g) YIELDS
+{
+	reg_gateway_list(d->registry, &g->v, &g->n, NULL);
+	lio_sessions(d, &g->iscsi, NULL);
+}
+
+static void gateways_unload(struct gateways *g)
+{
+	free(g->v);
+	json_decref(g->iscsi);
+}
 
 /* prefix holds one %s for the export's name; it comes from the registry, so it is not handed to printf. */
 static void add_export(json_t *list, const char *prefix, const char *spec, bool active)
@@ -93,25 +107,27 @@ static json_t *lun_json(struct blockd *d, const struct gateways *g, const struct
 {
 	const struct lun *l = lun_find(d, &row->gfid);
 	char spec[2 * REG_NAME], id[GFID_TEXT];
-	json_t *survives, *layout = lun_layout(d, row->volume, &survives);
+	json_t *survives, *layout = lun_layout(d, row->volume, &survives), *doc;
 
 	snprintf(spec, sizeof(spec), "%s/%s", row->volume, row->name);
-	return json_pack("{s:s,s:s,s:s,s:o,s:o,s:s,s:i,s:o,s:o,s:s,s:o,s:i,s:o,s:s?}", "schema", "myfs.lun/1", "name",
-			 spec, "id", gfid_text(&row->gfid, id), "size_bytes", json_u64(row->size_bytes), "used_bytes",
-			 used, "provisioning", "thin", "block_size", (int)row->block_size, "layout", layout, "survives",
-			 survives, "state", lun_condition(d, row, l), "exports", lun_exports(d, g, row, spec),
-			 "sessions", l ? (int)l->sessions : 0, "created", json_time(row->created_ns), "owner",
-			 row->owner[0] ? row->owner : NULL);
+	doc = json_pack("{s:s,s:s,s:s,s:o,s:o,s:s,s:i,s:o,s:o,s:s,s:o,s:i,s:o,s:s?}", "schema", "myfs.lun/1", "name",
+			spec, "id", gfid_text(&row->gfid, id), "size_bytes", json_u64(row->size_bytes), "used_bytes",
+			used, "provisioning", "thin", "block_size", (int)row->block_size, "layout", layout, "survives",
+			survives, "state", lun_condition(d, row, l), "exports", lun_exports(d, g, row, spec),
+			"sessions", (int)((l ? l->sessions : 0) + lio_sessions_of(g->iscsi, spec, NULL, 0)), "created",
+			json_time(row->created_ns), "owner", row->owner[0] ? row->owner : NULL);
+	control_target_fields(d, row, doc);
+	return doc;
 }
 
-static json_t *lun_json_one(struct blockd *d, const struct reg_lun *row, json_t *used)
+static json_t *lun_json_one(struct blockd *d, const struct reg_lun *row, json_t *used) YIELDS
 {
-	struct gateways g = {NULL, 0};
+	struct gateways g = {NULL, 0, NULL};
 	json_t *doc;
 
-	reg_gateway_list(d->registry, &g.v, &g.n, NULL);
+	gateways_load(d, &g);
 	doc = lun_json(d, &g, row, used);
-	free(g.v);
+	gateways_unload(&g);
 	return doc;
 }
 
@@ -211,15 +227,18 @@ int method_lun_create(void *arg, const json_t *params, json_t **ret, struct cont
 {
 	struct blockd *d = arg;
 	struct lun_wish wish = {0};
+	struct target_wish target;
 	struct err e = ERR_INIT;
 	struct reg_lun row = {.size_bytes = 0};
 	bool existed;
 	char what[WHAT];
 	int rc;
 
-	if (create_wish(params, &wish, error) < 0)
+	if (create_wish(params, &wish, error) < 0 || control_target_wish(d, params, &target, error) < 0)
 		return -1;
+	wish.target = &target;
 	rc = lun_create(d, &wish, &row, &existed, &e);
+	free(target.allow);
 	snprintf(what, sizeof(what), "cannot create %s/%s", wish.volume, wish.name);
 	if (rc == -EEXIST && wish.if_missing)
 		err_set(&e, rc, "it exists with %llu bytes in blocks of %u, not %llu in blocks of %u",
@@ -227,6 +246,7 @@ int method_lun_create(void *arg, const json_t *params, json_t **ret, struct cont
 			wish.block_size);
 	if (rc < 0)
 		return control_from_err(error, d, wish.volume, rc, &e, what);
+	lio_settle(d, LIO_SETTLE_NS);
 	*ret = lun_json_one(d, &row, json_null());
 	json_object_set_new(*ret, "existed", json_boolean(existed));
 	return 0;
@@ -252,20 +272,20 @@ static int list_rows(struct blockd *d, const json_t *params, struct reg_lun **ro
 int method_lun_list(void *arg, const json_t *params, json_t **ret, struct control_error *error)
 {
 	struct blockd *d = arg;
-	struct gateways g = {NULL, 0};
+	struct gateways g = {NULL, 0, NULL};
 	struct reg_lun *rows = NULL;
 	json_t *items;
 	size_t n = 0;
 
 	if (list_rows(d, params, &rows, &n, error) < 0)
 		return -1;
-	reg_gateway_list(d->registry, &g.v, &g.n, NULL);
+	gateways_load(d, &g);
 	items = json_array();
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(
 		    items, lun_json(d, &g, &rows[i], param_flag(params, "used") ? lun_used(d, &rows[i]) : json_null()));
 	free(rows);
-	free(g.v);
+	gateways_unload(&g);
 	*ret = json_pack("{s:o}", "items", items);
 	return 0;
 }
@@ -308,6 +328,19 @@ int method_lun_du(void *arg, const json_t *params, json_t **ret, struct control_
 	return 0;
 }
 
+/* -EBUSY while an initiator is logged in. */
+static int iscsi_unused(struct blockd *d, const struct reg_lun *row, struct err *e) YIELDS
+{
+	char spec[2 * REG_NAME], who[400] = "";
+	json_t *sessions = NULL;
+
+	snprintf(spec, sizeof(spec), "%s/%s", row->volume, row->name);
+	if (lio_sessions(d, &sessions, NULL) == 0)
+		lio_sessions_of(sessions, spec, who, sizeof(who));
+	json_decref(sessions);
+	return who[0] ? err_set(e, -EBUSY, "logged in over iSCSI: %s", who) : 0;
+}
+
 int method_lun_resize(void *arg, const json_t *params, json_t **ret, struct control_error *error)
 {
 	struct blockd *d = arg;
@@ -322,7 +355,11 @@ int method_lun_resize(void *arg, const json_t *params, json_t **ret, struct cont
 	rc = control_pass_on(d, &row, "lun.resize", params, ret, error);
 	if (rc <= 0)
 		return rc;
-	rc = lun_resize(d, &row, size, param_flag(params, "allow_shrink"), param_flag(params, "discard"), &e);
+	rc = size < row.size_bytes ? iscsi_unused(d, &row, &e) : 0;
+	if (rc == 0)
+		rc = lun_resize(d, &row, size, param_flag(params, "allow_shrink"), param_flag(params, "discard"), &e);
+	if (rc == 0)
+		lio_settle(d, LIO_SETTLE_NS); /* the kernel's device grows too */
 	snprintf(what, sizeof(what), "cannot resize %s/%s", row.volume, row.name);
 	if (rc < 0)
 		return control_from_err(error, d, row.volume, rc, &e, what);
@@ -344,7 +381,7 @@ static void add_peer(void *arg, const struct nbd_session_info *s)
 	struct peers *p = arg;
 	size_t used = strlen(p->text);
 
-	if (strcmp(s->export_name, p->spec) == 0)
+	if (strcmp(s->export_name, p->spec) == 0 && !peer_is_runner(s->peer))
 		snprintf(p->text + used, sizeof(p->text) - used, "%s%s", used ? ", " : "attached by ", s->peer);
 }
 
@@ -365,9 +402,13 @@ int method_lun_delete(void *arg, const json_t *params, json_t **ret, struct cont
 		rc = control_pass_on(d, &row, "lun.delete", params, ret, error);
 	if (rc <= 0)
 		return rc;
-	rc = lun_delete(d, &row, param_flag(params, "now"), &e);
+	rc = lio_withdraw(d, &row, &e);
+	bool attached = rc == 0;
+	if (rc == 0)
+		rc = lun_delete(d, &row, param_flag(params, "now"), &e);
+	lio_readmit(d, &row.gfid); /* gone, or back as it was */
 	snprintf(what, sizeof(what), "cannot delete %s/%s", row.volume, row.name);
-	if (rc == -EBUSY && d->nbd) {
+	if (rc == -EBUSY && attached && d->nbd) {
 		struct peers peers = {.spec = param_text(params, "spec"), .text = ""};
 
 		nbd_server_sessions(d->nbd, add_peer, &peers);
@@ -378,6 +419,14 @@ int method_lun_delete(void *arg, const json_t *params, json_t **ret, struct cont
 		return control_from_err(error, d, row.volume, rc, &e, what);
 	*ret = json_pack("{s:s}", "gfid", gfid_text(&row.gfid, id));
 	return 0;
+}
+
+static int release_target(struct blockd *d, const struct gfid *gfid, struct err *e) YIELDS
+{
+	struct reg_lun row;
+	int rc = reg_lun_get_gfid(d->registry, gfid, &row, NULL);
+
+	return rc == 0 ? lio_withdraw(d, &row, e) : 0;
 }
 
 /* Another gateway wants to open the LUN. */
@@ -393,7 +442,11 @@ int method_lun_release(void *arg, const json_t *params, json_t **ret, struct con
 	(void)ret;
 	if (!word || gfid_parse(word, &gfid) < 0)
 		return control_bad_input(error, "", "gfid is needed");
-	rc = lun_expel(d, &gfid, param_flag(params, "force"), &e);
+	/* A target that nobody uses is no reason to keep it; when the LUN stays here after all, the target comes back.
+	 */
+	rc = param_flag(params, "force") ? 0 : release_target(d, &gfid, &e);
+	if (rc == 0)
+		rc = lun_expel(d, &gfid, param_flag(params, "force"), &e);
 	snprintf(what, sizeof(what), "gateway %s does not let it go: %.100s", d->self.name, e.text);
 	return rc < 0 ? control_from_err(error, d, NULL, rc, &e, what) : 0;
 }
@@ -449,6 +502,7 @@ int method_trash_restore(void *arg, const json_t *params, json_t **ret, struct c
 	snprintf(what, sizeof(what), "cannot restore %s/%s", row.volume, plain);
 	if (rc < 0)
 		return control_from_err(error, d, row.volume, rc, &e, what);
+	lio_settle(d, LIO_SETTLE_NS);
 	*ret = lun_json_one(d, &restored, json_null());
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "blockd/gateways.h"
+#include "blockd/lio.h"
 #include "blockd/watch.h"
 #include "brick.h" /* generated from core/rpc/brick.x */
 
@@ -163,10 +164,10 @@ int method_status(void *arg, const json_t *params, json_t **ret, struct control_
 		json_array_append_new(volumes, volume_json(v, !param_flag(params, "fast")));
 		volume_put(v);
 	}
-	*ret = json_pack("{s:s,s:s,s:s,s:I,s:s,s:i,s:b,s:o}", "schema", "myfs.gateway/1", "gateway", d->self.name,
+	*ret = json_pack("{s:s,s:s,s:s,s:I,s:s,s:i,s:b,s:o,s:o}", "schema", "myfs.gateway/1", "gateway", d->self.name,
 			 "version", MYFS_VERSION, "uptime_s", (json_int_t)((loop_now_ns() - d->started_ns) / NS_PER_S),
 			 "loop", loop_backend_name(d->loop), "luns_open", (int)luns_open(d, NULL), "stopping",
-			 (int)d->stopping, "volumes", volumes);
+			 (int)d->stopping, "volumes", volumes, "iscsi", lio_status_json(d));
 	return 0;
 }
 
@@ -181,8 +182,8 @@ static void add_session(void *arg, const struct nbd_session_info *s)
 {
 	struct session_filter *f = arg;
 
-	if (f->spec && strcmp(f->spec, s->export_name) != 0)
-		return;
+	if ((f->spec && strcmp(f->spec, s->export_name) != 0) || peer_is_runner(s->peer))
+		return; /* tcmu-runner: its initiators are listed */
 	json_array_append_new(f->items,
 			      json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:b}", "lun", s->export_name, "proto", "nbd",
 					"peer", s->peer, "since_s", json_u64((loop_now_ns() - s->since_ns) / NS_PER_S),
@@ -191,14 +192,42 @@ static void add_session(void *arg, const struct nbd_session_info *s)
 					(int)s->tls));
 }
 
+/* The kernel counts no I/O per initiator. */
+static void add_iscsi_sessions(struct session_filter *f, const json_t *sessions)
+{
+	const json_t *x;
+	size_t i;
+
+	json_array_foreach(sessions, i, x)
+	{
+		const char *lun = json_string_value(json_object_get(x, "lun"));
+		const json_t *addresses = json_object_get(x, "addresses");
+
+		if (f->spec && strcmp(f->spec, lun) != 0)
+			continue;
+		json_array_append_new(f->items, json_pack("{s:s,s:s,s:O,s:O,s:n,s:n,s:n,s:n,s:n,s:b}", "lun", lun,
+							  "proto", "iscsi", "peer", json_object_get(x, "initiator"),
+							  "addresses", addresses, "since_s", "reads", "writes",
+							  "bytes_read", "bytes_written", "tls", 0));
+	}
+}
+
 int method_session_list(void *arg, const json_t *params, json_t **ret, struct control_error *error)
 {
 	struct blockd *d = arg;
 	struct session_filter f = {.spec = param_text(params, "spec"), .items = json_array()};
 
-	(void)error;
+	json_t *iscsi = NULL;
+	struct err e = ERR_INIT;
+
 	if (d->nbd)
 		nbd_server_sessions(d->nbd, add_session, &f);
+	if (lio_sessions(d, &iscsi, &e) < 0) {
+		json_decref(f.items);
+		return control_from_err(error, d, NULL, -EIO, &e, "cannot list iSCSI sessions");
+	}
+	add_iscsi_sessions(&f, iscsi);
+	json_decref(iscsi);
 	*ret = json_pack("{s:o}", "items", f.items);
 	return 0;
 }

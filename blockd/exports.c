@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "blockd/lun.h"
+#include "blockd/target.h"
 
 #define MAX_BLOCK_BYTES (32u << 20)
 #define PREFERRED_BLOCK MYFS_BLOCK
@@ -15,6 +16,7 @@
 struct nbd_export { /* one session's use of a LUN */
 	struct lun *lun;
 	uint32_t generation;
+	bool counted; /* as a client: tcmu-runner is not, its initiators are */
 };
 
 static bool name_valid(const char *s, size_t len)
@@ -67,8 +69,9 @@ static void fill_info(const struct blockd *d, const struct reg_lun *row, const s
 		 local ? CONTROL_MARK : "", local ? d->self.control + 5 : "");
 }
 
-static int export_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description),
-		       void *emit_arg)
+/* Only what the peer may attach: names are nobody else's business. */
+static int export_list(void *arg, const struct stream *peer,
+		       void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
 {
 	struct blockd *d = arg;
 	struct reg_lun *rows = NULL;
@@ -78,6 +81,8 @@ static int export_list(void *arg, void (*emit)(void *emit_arg, const char *name,
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		char name[2 * REG_NAME];
 
+		if (target_admit_nbd(d, &rows[i], peer, NULL) < 0)
+			continue;
 		snprintf(name, sizeof(name), "%s/%s", rows[i].volume, rows[i].name);
 		emit(emit_arg, name, "myfs LUN");
 	}
@@ -94,6 +99,8 @@ static int export_info(void *arg, const char *name, const struct stream *peer, s
 	if (rc == 0 && row.state != REG_LUN_READY)
 		rc = err_set(e, -ENOENT, "%s is being made or deleted", name);
 	if (rc == 0)
+		rc = target_admit_nbd(arg, &row, peer, e);
+	if (rc == 0)
 		fill_info(arg, &row, peer, info);
 	return rc;
 }
@@ -106,6 +113,8 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 	struct reg_lun row;
 	int rc = find_row(d, name, &row, e);
 
+	if (rc == 0)
+		rc = target_admit_nbd(d, &row, peer, e);
 	if (rc < 0)
 		return rc;
 	x = calloc(1, sizeof(*x));
@@ -117,7 +126,8 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 		return rc;
 	}
 	x->generation = x->lun->generation;
-	x->lun->sessions++;
+	x->counted = !peer || !peer_is_runner(peer->peer);
+	x->lun->sessions += x->counted;
 	x->lun->keep_ns = LUN_KEEP_OPEN_NS; /* it may have been opened only to be healed */
 	fill_info(d, &x->lun->row, peer, info);
 	*ret = x;
@@ -126,7 +136,7 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 
 static void export_close(struct nbd_export *x)
 {
-	if (x->generation == x->lun->generation)
+	if (x->counted && x->generation == x->lun->generation)
 		x->lun->sessions--;
 	lun_release(x->lun);
 	free(x);

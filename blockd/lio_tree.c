@@ -182,6 +182,10 @@ static int backstore_make(struct lio_tree *t, const char *dir, const struct lio_
 		rc = write_names(t, dir, target);
 	if (rc < 0)
 		return err_set(e, rc, "%s does not take its settings: %s", dir, err_name(rc));
+	path_of(path, "%s/attrib/cmd_time_out", dir);
+	rc = lio_attribute(t, path, LIO_CMD_TIME_OUT, e); /* refused later, when it is exported */
+	if (rc < 0)
+		return rc;
 	doing(t, target->iqn, "waiting for tcmu-runner to open the device");
 	path_of(path, "%s/enable", dir);
 	rc = t->fs->write(t->fs, path, "1");
@@ -203,18 +207,6 @@ static int backstore_size(struct lio_tree *t, const char *dir, const struct lio_
 	doing(t, target->iqn, "waiting for tcmu-runner to take the new size");
 	path_of(path, "%s/attrib/dev_size", dir);
 	return lio_attribute(t, path, size, e);
-}
-
-/* Kernel side: a command that tcmu-runner does not answer fails after this long; the gateway answers sooner. */
-static int backstore_attributes(struct lio_tree *t, const char *dir, struct err *e)
-{
-	char path[LIO_PATH], seconds[16];
-
-	if (t->want->cmd_time_out_s == 0)
-		return 0;
-	snprintf(seconds, sizeof(seconds), "%u", t->want->cmd_time_out_s);
-	path_of(path, "%s/attrib/cmd_time_out", dir);
-	return lio_attribute(t, path, seconds, e);
 }
 
 static int backstore_remove(struct lio_tree *t, const char *iqn, const char *dir, struct err *e)
@@ -281,8 +273,6 @@ int lio_target_apply(struct lio_tree *t, const struct lio_target *target, struct
 		enabled = false;
 	}
 	rc = enabled ? backstore_size(t, dir, target, e) : backstore_make(t, dir, target, e);
-	if (rc == 0)
-		rc = backstore_attributes(t, dir, e);
 	return rc == 0 ? lio_iscsi_apply(t, target, e) : rc;
 }
 

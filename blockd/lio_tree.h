@@ -17,7 +17,10 @@
 
 #define LIO_MAX_DATA_AREA_MB 64
 #define LIO_MAX_IO_BYTES     (1u << 20)
-#define LIO_LINK_NAME        "myfs"
+/* The kernel gives no command up: the handler answers "busy" in time, and a tcmu-runner that died comes back and goes
+ * on with what the ring holds. A command given up by the kernel could still be carried out. */
+#define LIO_CMD_TIME_OUT "0"
+#define LIO_LINK_NAME    "myfs"
 
 struct lio_tree {
 	struct lio_fs *fs;

@@ -44,9 +44,9 @@ json_t *lio_want_json(const struct lio_want *w)
 		json_array_append_new(targets, lio_target_json(&w->targets[i]));
 	for (unsigned i = 0; i < w->portals_n; i++)
 		json_array_append_new(portals, json_string(w->portals[i]));
-	return json_pack("{s:s,s:I,s:o,s:i,s:b,s:o,s:o,s:o}", "prefix", w->prefix, "hba", (json_int_t)w->hba, "portals",
-			 portals, "cmd_time_out_s", (int)w->cmd_time_out_s, "complete", (int)w->complete, "targets",
-			 targets, "remove", names_json((const char(*)[REG_IQN])w->remove, w->remove_n), "others",
+	return json_pack("{s:s,s:I,s:o,s:b,s:o,s:o,s:o}", "prefix", w->prefix, "hba", (json_int_t)w->hba, "portals",
+			 portals, "complete", (int)w->complete, "targets", targets, "remove",
+			 names_json((const char(*)[REG_IQN])w->remove, w->remove_n), "others",
 			 names_json((const char(*)[REG_IQN])w->others, w->others_n));
 }
 
@@ -164,11 +164,9 @@ int lio_want_parse(const json_t *doc, struct lio_want *ret, struct err *e)
 {
 	struct lio_want w = {.complete = json_is_true(json_object_get(doc, "complete"))};
 	json_int_t hba = json_integer_value(json_object_get(doc, "hba"));
-	json_int_t cmd = json_integer_value(json_object_get(doc, "cmd_time_out_s"));
-	int rc = hba < 0 || hba > INT32_MAX || cmd < 0 || cmd > 86400 ? err_set(e, -EINVAL, "bad number") : 0;
+	int rc = hba < 0 || hba > INT32_MAX ? err_set(e, -EINVAL, "bad number") : 0;
 
 	w.hba = (uint32_t)hba;
-	w.cmd_time_out_s = (uint32_t)cmd;
 	if (rc == 0)
 		rc = take_text(doc, "prefix", w.prefix, sizeof(w.prefix), true, e);
 	if (rc == 0)

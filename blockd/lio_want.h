@@ -38,7 +38,6 @@ struct lio_want {
 	uint32_t hba;         /* backstores in core/user_<hba> are of this gateway */
 	char portals[LIO_PORTALS_MAX][LIO_PORTAL];
 	unsigned portals_n;
-	uint32_t cmd_time_out_s;
 	bool complete;              /* targets lists all: what else is ours goes */
 	struct lio_target *targets; /* owned, [targets_n] */
 	size_t targets_n;

@@ -8,6 +8,7 @@
 
 #include "blockd/control.h"
 #include "blockd/exports.h"
+#include "blockd/lio.h"
 #include "blockd/metrics.h"
 #include "blockd/options.h"
 #include "blockd/reconcile.h"
@@ -29,6 +30,8 @@ struct program {
 	struct http_server *http;
 	struct tls_creds *psk, *tls;
 	char nbd_uri[REG_PATH], nbd_tcp_uri[REG_PATH];
+	char nbd_socket[REG_PATH]; /* where tcmu-runner finds us, "" = nowhere */
+	struct lio_runner lio_runner;
 	bool stop;
 	struct waitq stopped;
 	struct timer stop_timer;
@@ -60,6 +63,7 @@ static void note_uri(struct program *p, const struct address *a)
 		if (a->host[0] != '/' && !getcwd(dir, sizeof(dir)))
 			return;
 		snprintf(path, sizeof(path), "%s%s%s", dir, dir[0] ? "/" : "", a->host);
+		snprintf(p->nbd_socket, sizeof(p->nbd_socket), "%s", strlen(path) < REG_PATH ? path : "");
 		uri_escape(path, escaped, sizeof(escaped));
 		snprintf(p->nbd_uri, sizeof(p->nbd_uri), "%s+unix:///%%s?socket=%s", scheme, escaped);
 	} else if (a->kind == ADDRESS_TCP && !p->nbd_tcp_uri[0]) {
@@ -133,6 +137,51 @@ static int serve_nbd(struct program *p, struct err *e) YIELDS
 	return rc == 0 ? blockd_announce(p->d, p->nbd_uri, p->nbd_tcp_uri, e) : rc;
 }
 
+/* ---- iSCSI ---- */
+
+static int check_socket(const struct program *p, struct err *e)
+{
+	char config[LIO_CONFIG];
+
+	if (p->opt.portals_n == 0)
+		return 0;
+	if (!p->nbd_socket[0] || p->opt.tls == TLS_MODE_REQUIRE)
+		return err_set(
+		    e, -EINVAL,
+		    "--portal needs an NBD socket --nbd unix:PATH without required TLS: tcmu-runner is a client of it");
+	/* The longest LUN name has to fit beside it. */
+	if (strpbrk(p->nbd_socket, ",; \t\n:") ||
+	    snprintf(config, sizeof(config), "myfs/%0126d;socket=%s", 0, p->nbd_socket) >= LIO_CONFIG)
+		return err_set(e, -EINVAL, "the path of the NBD socket is too long or holds , ; : or a space: %s",
+			       p->nbd_socket);
+	return 0;
+}
+
+static int serve_iscsi(struct program *p, struct err *e)
+{
+	struct lio_config cfg = {.configfs = p->opt.configfs,
+				 .socket = p->nbd_socket,
+				 .portals = (const char(*)[LIO_PORTAL])p->opt.portals,
+				 .portals_n = p->opt.portals_n,
+				 .runner = &p->lio_runner};
+	char before[REG_PATH], *portals = p->d->self.portals;
+	size_t used = 0;
+	int rc = check_socket(p, e);
+
+	snprintf(before, sizeof(before), "%s", portals);
+	portals[0] = '\0';
+	for (unsigned i = 0; i < p->opt.portals_n && used < REG_PATH; i++)
+		used += (size_t)snprintf(portals + used, REG_PATH - used, "%s%s", i ? " " : "", p->opt.portals[i]);
+	if (rc == 0 && strcmp(before, portals) != 0)
+		rc = reg_gateway_put(p->d->registry, &p->d->self, e);
+	if (rc == 0 && (portals[0] || before[0])) {
+		rc = lio_worker_new(&p->lio_runner, e);
+		if (rc == 0)
+			rc = lio_start(p->d, &cfg, e);
+	}
+	return rc;
+}
+
 /* ---- start and stop ---- */
 
 static int load_keys(struct program *p, struct err *e)
@@ -172,6 +221,8 @@ static int start(struct program *p, struct err *e) YIELDS
 	rc = blockd_start(&cfg, &p->d, e);
 	if (rc == 0)
 		rc = serve_nbd(p, e);
+	if (rc == 0)
+		rc = serve_iscsi(p, e);
 	if (rc == 0)
 		rc = control_server_start(p->d->net, &p->opt.control, blockd_methods, p->d, &p->control, e);
 	if (rc == 0 && p->opt.metrics_on)
@@ -225,6 +276,7 @@ static void main_fiber(void *arg)
 	}
 	http_server_stop(p->http);
 	blockd_stop(p->d);
+	lio_worker_free(&p->lio_runner);
 	timer_cancel(&p->stop_timer);
 	/* Readers of the connections just closed hear of it in the next turns of the loop, and free them. */
 	for (unsigned i = 0; i < LAST_TURNS; i++)

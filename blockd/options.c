@@ -4,13 +4,14 @@
 #include <getopt.h>
 #include <stdio.h>
 
+#include "blockd/lio_host.h"
 #include "core/registry/registry.h"
 
 #define IO_TIMEOUT_DEFAULT_NS (120 * NS_PER_S)
 #define DURATION_MAX_NS       (UINT64_C(86400) * NS_PER_S)
 
 const char options_help[] =
-    "myfs-blockd - gateway: serves the LUNs of a cluster over NBD\n"
+    "myfs-blockd - gateway: serves the LUNs of a cluster over NBD and iSCSI\n"
     "\n"
     "  myfs-blockd --registry /var/lib/myfs/registry.db --name node1 --nbd unix:/run/myfs/nbd.sock\n"
     "  myfs-blockd --registry registry.db --name gw --nbd tcp:0.0.0.0:10809 --tls require --tls-certs /etc/myfs/tls\n"
@@ -19,6 +20,10 @@ const char options_help[] =
     "  --name NAME         name of this gateway, unique in the cluster\n"
     "  --nbd ADDRESS       serve NBD on unix:PATH or tcp:HOST:PORT; may be repeated. Sockets handed over by a service\n"
     "                      manager (LISTEN_FDS) are served too\n"
+    "  --portal IP[:PORT]  offer LUNs over iSCSI there too (port 3260); may be repeated. Needs root, an --nbd "
+    "unix:PATH,\n"
+    "                      tcmu-runner with handler_myfs.so, and the modules target_core_user and iscsi_target_mod\n"
+    "  --configfs DIR      root of the kernel's target tree (default " LIO_CONFIGFS_DEFAULT ")\n"
     "  --control unix:PATH control socket (default unix:/run/myfs/blockd-NAME.sock)\n"
     "  --psk FILE          cluster key: 32 bytes, mode 0600; needed for bricks reached over TCP\n"
     "  --tls off|allow|require\n"
@@ -81,10 +86,26 @@ static int parse_nbd(struct options *o, const char *text, struct err *e)
 	return 0;
 }
 
+static int parse_portal(struct options *o, const char *text, struct err *e)
+{
+	int rc;
+
+	if (o->portals_n == LIO_PORTALS_MAX)
+		return err_set(e, -EINVAL, "--portal can be given %u times at most", LIO_PORTALS_MAX);
+	rc = lio_portal_parse(text, o->portals[o->portals_n], e);
+	for (unsigned i = 0; i < o->portals_n && rc == 0; i++)
+		if (strcmp(o->portals[i], o->portals[o->portals_n]) == 0)
+			return err_set(e, -EINVAL, "--portal %s is given twice", text);
+	o->portals_n += rc == 0;
+	return rc;
+}
+
 enum {
 	OPT_REGISTRY = 256,
 	OPT_NAME,
 	OPT_NBD,
+	OPT_PORTAL,
+	OPT_CONFIGFS,
 	OPT_CONTROL,
 	OPT_METRICS,
 	OPT_PSK,
@@ -100,6 +121,7 @@ enum {
 static const struct option long_options[] = {
     {"registry", required_argument, NULL, OPT_REGISTRY}, {"name", required_argument, NULL, OPT_NAME},
     {"nbd", required_argument, NULL, OPT_NBD},           {"control", required_argument, NULL, OPT_CONTROL},
+    {"portal", required_argument, NULL, OPT_PORTAL},     {"configfs", required_argument, NULL, OPT_CONFIGFS},
     {"psk", required_argument, NULL, OPT_PSK},           {"tls-certs", required_argument, NULL, OPT_TLS_CERTS},
     {"tls", required_argument, NULL, OPT_TLS},           {"read-fence", required_argument, NULL, OPT_READ_FENCE},
     {"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
@@ -124,6 +146,11 @@ static int parse_one(struct options *o, int opt, const char *value, const char *
 		return 0;
 	case OPT_NBD:
 		return parse_nbd(o, value, e);
+	case OPT_PORTAL:
+		return parse_portal(o, value, e);
+	case OPT_CONFIGFS:
+		o->configfs = value;
+		return value[0] == '/' ? 0 : err_set(e, -EINVAL, "--configfs must be an absolute path");
 	case OPT_CONTROL:
 		*control = value;
 		return 0;
@@ -187,7 +214,8 @@ static int check_whole(struct options *o, const char *control, int tls, struct e
 
 int options_parse(int argc, char **argv, struct options *ret, struct err *e)
 {
-	struct options o = {.io_timeout_ns = IO_TIMEOUT_DEFAULT_NS, .log = LOG_L_NOTE};
+	struct options o = {
+	    .io_timeout_ns = IO_TIMEOUT_DEFAULT_NS, .log = LOG_L_NOTE, .configfs = LIO_CONFIGFS_DEFAULT};
 	const char *control = NULL;
 	int opt, rc = 0, tls = -1;
 

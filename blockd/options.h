@@ -2,6 +2,7 @@
 #ifndef MYFS_BLOCKD_OPTIONS_H
 #define MYFS_BLOCKD_OPTIONS_H
 
+#include "blockd/lio_want.h"
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/loop/net.h"
@@ -24,6 +25,9 @@ struct options {
 	struct address control;
 	bool metrics_on;
 	struct address metrics; /* HTTP, when metrics_on */
+	unsigned portals_n; /* 0 = no iSCSI */
+	char portals[LIO_PORTALS_MAX][LIO_PORTAL];
+	const char *configfs;
 	uint64_t io_timeout_ns;
 	enum ec_read_fence read_fence;
 	enum log_level log;

@@ -135,7 +135,7 @@ static int export_resolve(struct handshake *h, const char **ret, struct err *e) 
 		return 0;
 	}
 	h->default_name[0] = '\0';
-	int rc = h->cfg->provider.list(h->cfg->provider.arg, only_emit, &only);
+	int rc = h->cfg->provider.list(h->cfg->provider.arg, *h->stream, only_emit, &only);
 	if (rc < 0)
 		return err_set(e, rc, "cannot list exports: %s", err_name(rc));
 	if (only.count != 1)
@@ -208,7 +208,7 @@ static void list_emit(void *arg, const char *name, const char *description)
 
 static int option_list(struct handshake *h) YIELDS
 {
-	int rc = h->cfg->provider.list(h->cfg->provider.arg, list_emit, h);
+	int rc = h->cfg->provider.list(h->cfg->provider.arg, *h->stream, list_emit, h);
 
 	if (rc < 0)
 		return say_error(h, nbd_open_error(rc), err_name(rc));

@@ -23,8 +23,9 @@ struct nbd_export_info {
 /* All may be YIELDS. Ranges are inside the export. Errors: negative codes; the session maps err_class() to NBD errors
  * (ENOSPC, EIO, EPERM, ESHUTDOWN, EINVAL, ENOMEM). */
 struct nbd_provider {
-	/* Calls emit(emit_arg, name, description) per export. */
-	int (*list)(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg);
+	/* Calls emit(emit_arg, name, description) per export that the peer may open. */
+	int (*list)(void *arg, const struct stream *peer,
+		    void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg);
 	/* -ENOENT unknown, -EACCES not allowed, -EBUSY in use elsewhere. peer: stream text. */
 	int (*open)(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret,
 		    struct nbd_export_info *info, struct err *e);

@@ -37,8 +37,10 @@ static int fuzz_step(struct nbd_export *x, uint64_t off, uint64_t len, uint64_t 
 	return fuzz.step % 16 == 7 ? -EIO : 0;
 }
 
-static int fuzz_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
+static int fuzz_list(void *arg, const struct stream *peer,
+		     void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
 {
+	(void)peer;
 	(void)arg;
 	emit(emit_arg, "vol/lun", "text");
 	return 0;

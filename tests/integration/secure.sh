@@ -29,6 +29,12 @@ start myfs-blockd --registry "$MYFS_REGISTRY" --name gw --control "unix:$work/gw
 until_ok 10 test -S "$work/gw"
 until_ok 20 myfs-block create -q --if-missing vol/lun 64M || { cat "$work/log"; die lun; }
 uri="nbds://localhost:$((port + 9))/vol/lun?tls-certificates=$work/tls"
+step "nobody is allowed over TCP until named"
+expect_exit 1 nbdinfo "$uri"
+[[ -z $(nbdinfo --list "nbds://localhost:$((port + 9))/?tls-certificates=$work/tls" 2>/dev/null | grep vol/lun) ]] || die "a LUN is listed to somebody who may not attach it"
+myfs-block acl add -q vol/lun 127.0.0.2/32
+expect_exit 1 nbdinfo "$uri"
+myfs-block acl add -q vol/lun 127.0.0.1
 step "NBD over TLS"
 nbdinfo "$uri" | grep -q 'with TLS'
 head -c 8M /dev/urandom >"$work/a"

@@ -52,8 +52,9 @@ static struct nbd_export *find(const char *name)
 	return NULL;
 }
 
-static int mem_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
+static int mem_list(void *arg, const struct stream *peer, void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
 {
+	(void)peer;
 	(void)arg;
 	for (unsigned i = 0; i < g.n_exports; i++)
 		emit(emit_arg, g.exports[i].name, "memory");

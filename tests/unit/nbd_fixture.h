@@ -60,9 +60,10 @@ static inline int script_step(void) YIELDS
 	return script.rc;
 }
 
-static inline int script_list(void *arg, void (*emit)(void *emit_arg, const char *name, const char *description),
-			      void *emit_arg)
+static inline int script_list(void *arg, const struct stream *peer,
+			      void (*emit)(void *emit_arg, const char *name, const char *description), void *emit_arg)
 {
+	(void)peer;
 	(void)arg;
 	for (unsigned i = 0; i < script.exports; i++) {
 		char name[16];

@@ -48,7 +48,6 @@ static int setup(void **state)
 				 .hba = 1048577,
 				 .portals = {"192.0.2.11:3260"},
 				 .portals_n = 1,
-				 .cmd_time_out_s = 130,
 				 .complete = true,
 				 .targets = &target,
 				 .targets_n = 1};
@@ -102,7 +101,7 @@ static bool present(const char *path)
 
 static const char expected_tree[] =
     "core/user_1048577/hba_info = HBA Index: 1 plugin: user\n" DEV "/alua/default_tg_pt_gp/\n" DEV
-    "/attrib/cmd_time_out = 130\n" DEV "/attrib/dev_config = myfs/vol/lun\n" DEV "/attrib/dev_size = 10737418240\n" DEV
+    "/attrib/cmd_time_out = 0\n" DEV "/attrib/dev_config = myfs/vol/lun\n" DEV "/attrib/dev_size = 10737418240\n" DEV
     "/attrib/hw_block_size = 4096\n" DEV "/attrib/hw_max_sectors = 256\n" DEV "/attrib/max_data_area_mb = 64\n" DEV
     "/enable = 1\n" DEV "/wwn/product_id = LUN 6b60c53c8ce0\n" DEV "/wwn/vendor_id = MYFS\n" DEV
     "/wwn/vpd_unit_serial = T10 VPD Unit Serial Number: 6b60c53c-8ce0-4d8d-a42c-5b546bca3d09\n"

@@ -8,6 +8,7 @@ step "cluster, a LUN for ext4 and one for xfs"
 demo_up
 new_lun vol/ext4 1G
 new_lun vol/xfs 1G
+for fs in ext4 xfs; do myfs-block acl add -q vol/$fs 127.0.0.1; done
 address=$(myfs-block info vol/ext4 --json | jq -r '[.exports[].uri | select(startswith("nbd://"))][0] | ltrimstr("nbd://") | split("/")[0]')
 declare -A device=([ext4]=/dev/nbd0 [xfs]=/dev/nbd1)
 attach() { nbd-client "${address%:*}" "${address##*:}" "${device[$1]}" -N "vol/$1" >"$work/nbd-client.out" 2>&1 || { cat "$work/nbd-client.out"; die "nbd-client $1"; }; }
