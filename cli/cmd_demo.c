@@ -19,6 +19,7 @@
 #include "cli/volume.h"
 
 #define DEMO_NBD_PORT 10809
+#define DEMO_ISCSI_PORT 3260
 #define STOP_TIMEOUT_MS 15000
 #define START_TIMEOUT_MS 30000
 
@@ -72,6 +73,12 @@ static int write_registry(const struct invocation *in, const struct demo *d, int
 		snprintf(gateway, sizeof(gateway), "gw%d", i);
 		demo_address_key(gateway, key);
 		rc = reg_cluster_set(r, key, nbd, &e);
+		if (rc == 0 && opt_given(in, "portal")) {
+			/* One host, one address: each gateway has a port of its own. */
+			snprintf(nbd, sizeof(nbd), "%.40s:%d", opt_value(in, "portal", ""), DEMO_ISCSI_PORT + i - 1);
+			demo_portal_key(gateway, key);
+			rc = reg_cluster_set(r, key, nbd, &e);
+		}
 	}
 	if (rc == 0)
 		rc = reg_cluster_set(r, "cluster.name", "demo", &e);
@@ -307,6 +314,18 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 	return remove(path);
 }
 
+/* Kernel targets outlive their gateway, so that it may come back; here it does not. */
+static void leave_kernel(const struct demo_member *m, int n)
+{
+	for (int i = 0; i < n; i++) {
+		struct control_error ignored;
+		json_t *result = NULL;
+		if (m[i].gateway && proc_alive(m[i].pid) != 0)
+			control_call(m[i].control, "target.leave", NULL, STOP_TIMEOUT_MS, &result, &ignored);
+		json_decref(result);
+	}
+}
+
 static int run_down(const struct invocation *in)
 {
 	struct demo d;
@@ -319,6 +338,7 @@ static int run_down(const struct invocation *in)
 		return 0;
 	}
 	int n = demo_members(&d, m, DEMO_MAX_MEMBERS);
+	leave_kernel(m, n);
 	/* Gateways first: they hand their last writes to the bricks. */
 	for (int i = n - 1; i >= 0; i--) {
 		if (proc_signal(m[i].pid, SIGTERM) == 0 && proc_wait_gone(m[i].pid, STOP_TIMEOUT_MS) == 0)
@@ -344,6 +364,7 @@ static const struct option_def UP_OPTIONS[] = {
 	{"layout", 0, "K+R", "layout of volume vol (default 4+2)", false},
 	{"sets", 0, "N", "brick sets (default 1)", false},
 	{"gateways", 0, "N", "gateways gw1, gw2 ... (default 2)", false},
+	{"portal", 0, "IP", "offer LUNs over iSCSI there too, gw1 on port 3260, gw2 on 3261 ... (root, tcmu-runner)", false},
 	{"journal", 0, "SIZE", "journal of each brick (default 64M)", false},
 	{"force", 0, NULL, "accept a layout that one node's loss would break", false},
 	{NULL, 0, NULL, NULL, false},

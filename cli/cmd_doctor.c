@@ -11,6 +11,7 @@
 
 #include "cli/cmd.h"
 #include "cli/health.h"
+#include "cli/iscsi_host.h"
 #include "cli/proc.h"
 #include "cli/size.h"
 
@@ -50,7 +51,7 @@ static void check_host(struct checks *c)
 	}
 	char bin[REG_PATH], path[REG_PATH + 32];
 	if (proc_bin_dir(bin, sizeof(bin)) == 0) {
-		static const char *const programs[] = {"myfs-brickd", "myfs-blockd"};
+		static const char *const programs[] = {"myfs-brickd", "myfs-blockd", "myfs-lio"};
 		for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
 			snprintf(path, sizeof(path), "%s/%s", bin, programs[i]);
 			if (access(path, X_OK) != 0) {
@@ -95,6 +96,51 @@ static void check_bricks(struct checks *c, const struct health *h)
 	}
 }
 
+/* Needed where a gateway has iSCSI portals; elsewhere it is only told whether it would be possible. */
+struct iscsi_checks {
+	struct checks *c;
+	int missing;
+	char first[200];
+};
+
+static void on_iscsi(void *arg, bool present, const char *what, const char *cure)
+{
+	struct iscsi_checks *i = arg;
+	char text[200];
+	if (i->c == NULL) {
+		i->missing += !present;
+		if (!present && i->first[0] == '\0')
+			snprintf(i->first, sizeof(i->first), "%s", what);
+		return;
+	}
+	snprintf(text, sizeof(text), "iSCSI: %s%s", present ? "" : "missing: ", what);
+	add_check(i->c, present ? V_OK : V_FAIL, text, present ? "" : cure);
+}
+
+static void check_iscsi(struct checks *c, bool needed)
+{
+	struct iscsi_checks i = {.c = needed ? c : NULL};
+	char text[300];
+	iscsi_host_check(on_iscsi, &i);
+	if (needed)
+		return;
+	if (i.missing == 0)
+		snprintf(text, sizeof(text), "this host can export over iSCSI (myfs-blockd --portal IP)");
+	else
+		snprintf(text, sizeof(text), "this host is not set up for iSCSI (%s and others; not needed for NBD)", i.first);
+	add_check(c, V_OK, text, "");
+}
+
+static bool has_portals(const struct health *h)
+{
+	size_t i;
+	json_t *g;
+	json_array_foreach(h->gateways, i, g)
+		if (json_array_size(json_object_get(json_object_get(json_object_get(g, "status"), "iscsi"), "portals")) > 0)
+			return true;
+	return false;
+}
+
 static void check_cluster(struct checks *c)
 {
 	struct health h;
@@ -105,6 +151,8 @@ static void check_cluster(struct checks *c)
 	}
 	add_check(c, V_OK, "the registry is readable", "");
 	check_bricks(c, &h);
+	if (has_portals(&h))
+		check_iscsi(c, true);
 	size_t i;
 	json_t *f;
 	json_array_foreach(h.findings, i, f) {
@@ -121,7 +169,9 @@ static int run_doctor(const struct invocation *in)
 {
 	struct checks c = {.in = in, .items = json_array()};
 	check_host(&c);
-	if (!opt_given(in, "preflight"))
+	if (opt_given(in, "preflight"))
+		check_iscsi(&c, false);
+	else
 		check_cluster(&c);
 	int rc = c.failures > 0 ? EXIT_SYSTEM : 0;
 	if (want_json(in))

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cli/access.h"
 #include "cli/field.h"
 #include "cli/cluster.h"
 #include "cli/cmd.h"
@@ -30,15 +31,6 @@ static void layout_text(const json_t *lun, char *out, size_t cap)
 		         field_u64(lun, "survives") == 1 ? "" : "s");
 }
 
-static void print_exports(const json_t *lun)
-{
-	const json_t *exports = json_object_get(lun, "exports");
-	for (size_t i = 0; i < json_array_size(exports); i++) {
-		const json_t *x = json_array_get(exports, i);
-		printf("  %-7s %s%s\n", i == 0 ? "NBD" : "also", field_text(x, "uri", "-"), json_is_false(json_object_get(x, "active")) ? "  (not served now)" : "");
-	}
-}
-
 static int created(const struct invocation *in, json_t *lun)
 {
 	if (want_json(in))
@@ -49,8 +41,7 @@ static int created(const struct invocation *in, json_t *lun)
 		printf("%s %s   %s thin (%s)\n", json_is_true(json_object_get(lun, "existed")) ? "Exists already:" : "Created", field_text(lun, "name", "-"),
 		       size_text(field_u64(lun, "size_bytes"), size), layout);
 		print_exports(lun);
-		const char *uri = field_text(json_array_get(json_object_get(lun, "exports"), 0), "uri", "-");
-		printf("Next, look at it or copy an image in:\n  nbdinfo '%s'\n  nbdcopy disk.img '%s'\n", uri, uri);
+		print_attach(lun);
 	}
 	json_decref(lun);
 	return 0;
@@ -85,13 +76,18 @@ static int run_create(const struct invocation *in)
 	spec_parse(in->args[0], volume, name, NULL);
 	json_t *lun, *params = json_pack("{s:s,s:s,s:I,s:i,s:b}", "volume", volume, "name", name, "size_bytes", (json_int_t)size,
 	                                 "block_size", atoi(block), "if_missing", (int)opt_given(in, "if-missing"));
+	rc = access_params(in, params);
+	if (rc != 0) {
+		json_decref(params);
+		return rc;
+	}
 	rc = cluster_ask_gateway(in, "lun.create", params, &lun);
 	return rc != 0 ? rc : created(in, lun);
 }
 
 static const struct column LUN_COLUMNS[] = {
 	{"NAME", "name", COL_TEXT, false},        {"SIZE", "size_bytes", COL_SIZE, false},   {"USED", "used_bytes", COL_SIZE, true},
-	{"STATE", "state", COL_TEXT, false},      {"OWNER", "owner", COL_TEXT, false},       {"SESSIONS", "sessions", COL_COUNT, false},
+	{"PROTO", "protos", COL_TEXT, false},     {"STATE", "state", COL_TEXT, false},      {"OWNER", "owner", COL_TEXT, false},       {"SESSIONS", "sessions", COL_COUNT, false},
 	{"CREATED", "created", COL_TEXT, false},  {"ID", "id", COL_TEXT, true},              {"BLOCK", "block_size", COL_COUNT, true},
 };
 
@@ -112,12 +108,12 @@ static int run_list(const struct invocation *in)
 	                                 "no LUNs yet; create one with: myfs-block create vol/lun 10G");
 }
 
-static int run_can(const struct invocation *in, const char *what)
+static int run_can(const struct invocation *in, const char *what, bool iscsi)
 {
-	static const struct {
+	const struct {
 		const char *name;
 		bool answer;
-	} abilities[] = {{"trim", true}, {"multi-conn", true}, {"fua", true}, {"zero", true}, {"ro", false}, {"iscsi", false}};
+	} abilities[] = {{"trim", true}, {"multi-conn", true}, {"fua", true}, {"zero", true}, {"ro", false}, {"iscsi", iscsi}};
 	for (size_t i = 0; i < ARRAY_LEN(abilities); i++)
 		if (strcmp(abilities[i].name, what) == 0)
 			return abilities[i].answer ? EXIT_DONE : EXIT_FAILED;
@@ -134,8 +130,9 @@ static int run_info(const struct invocation *in)
 		return rc;
 	const char *can = opt_value(in, "can", NULL);
 	if (can != NULL) {
+		bool iscsi = export_of(lun, "iscsi") != NULL;
 		json_decref(lun);
-		return run_can(in, can);
+		return run_can(in, can, iscsi);
 	}
 	if (want_json(in))
 		return print_json("myfs.lun/1", lun);
@@ -199,7 +196,7 @@ static int run_resize(const struct invocation *in)
 		return print_json("myfs.lun/1", lun);
 	char a[SIZE_TEXT], b[SIZE_TEXT];
 	if (!want_quiet(in))
-		printf("Resized %s from %s to %s; clients see it when they attach again\n", in->args[0], size_text(old, a), size_text(size, b));
+		printf("Resized %s from %s to %s; NBD clients see it when they attach again, iSCSI ones after a rescan\n", in->args[0], size_text(old, a), size_text(size, b));
 	json_decref(lun);
 	return 0;
 }
@@ -293,7 +290,7 @@ static int run_trash_purge(const struct invocation *in)
 }
 
 static const struct column SESSION_COLUMNS[] = {
-	{"LUN", "lun", COL_TEXT, false},     {"PEER", "peer", COL_TEXT, false},     {"SINCE", "since_s", COL_SECONDS, false},
+	{"LUN", "lun", COL_TEXT, false},     {"PROTO", "proto", COL_TEXT, false},   {"PEER", "peer", COL_TEXT, false},     {"ADDRESSES", "addresses", COL_TEXT, true}, {"SINCE", "since_s", COL_SECONDS, false},
 	{"READS", "reads", COL_COUNT, false}, {"WRITES", "writes", COL_COUNT, false}, {"READ", "bytes_read", COL_SIZE, false},
 	{"WRITTEN", "bytes_written", COL_SIZE, false}, {"TLS", "tls", COL_TEXT, false},
 };
@@ -309,6 +306,10 @@ static int run_session_list(const struct invocation *in)
 
 static const struct option_def CREATE_OPTIONS[] = {
 	{"block-size", 'b', "BYTES", "logical block size clients see: 512 or 4096 (default)", false},
+	{"proto", 0, "LIST", "offer it over iscsi, nbd or iscsi,nbd (default: both where the gateway has an iSCSI portal, else nbd)", false},
+	{"allow", 0, "WHO", "an initiator's IQN, or an address or network for NBD; only local unix sockets otherwise", true},
+	{"open", 0, NULL, "anybody may attach it", false},
+	{"auth", 0, "HOW", "of iSCSI: chap (default, with a generated secret), mutual or none", false},
 	{"if-missing", 0, NULL, "succeed when it exists with the same size; exit 3 when it differs", false},
 	{NULL, 0, NULL, NULL, false},
 };
@@ -328,7 +329,7 @@ static const struct option_def PURGE_OPTIONS[] = {
 
 const struct command LUN_COMMANDS[] = {
 	{"create", NULL, "VOL/LUN SIZE", "make a LUN (thin: it takes space as it is written)",
-	 "  myfs-block create vol/lun 10G\n  myfs-block create vol/db 1T --block-size 512 --if-missing", 2, 2, CREATE_OPTIONS, run_create},
+	 "  myfs-block create vol/lun 10G\n  myfs-block create vol/db 1T --block-size 512 --if-missing\n  myfs-block create vol/vm 20G --proto iscsi --allow iqn.1993-08.org.debian:01:abc", 2, 2, CREATE_OPTIONS, run_create},
 	{"list", "ls", "[VOL]", "all LUNs", "  myfs-block list\n  myfs-block list vol -H -p -o name,size", 0, 1, NULL, run_list},
 	{"info", "show", "VOL/LUN", "one LUN: size, layout, owner, how to attach", "  myfs-block info vol/lun --json\n  myfs-block info vol/lun --can trim && echo yes",
 	 1, 1, INFO_OPTIONS, run_info},

@@ -104,6 +104,11 @@ static int wait_ready(const struct invocation *in, const struct demo_member *m)
 	return report(in, "E-START-02", EXIT_SYSTEM, tail[0] ? tail : "it wrote no message", NULL, next, "%s of the demo did not start", m->name);
 }
 
+void demo_portal_key(const char *gateway, char out[REG_NAME + 32])
+{
+	snprintf(out, REG_NAME + 32, "demo.portal.%s", gateway);
+}
+
 /* Remembers the TCP port the gateway got. */
 static int keep_nbd_address(const struct invocation *in, const char *registry, const char *gateway)
 {
@@ -135,8 +140,8 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 	snprintf(control, sizeof(control), "unix:%s", m->control);
 	snprintf(nbd, sizeof(nbd), "unix:%s/%s/nbd.sock", d->dir, m->name);
 	char *brickd[] = {program, "--registry", registry, "--node", (char *)(uintptr_t)m->name, "--control", control, NULL};
-	char *blockd[] = {program, "--registry", registry, "--name", (char *)(uintptr_t)m->name, "--control", control, "--nbd", nbd, "--nbd", NULL, NULL};
-	char tcp[REG_PATH];
+	char *blockd[] = {program, "--registry", registry, "--name", (char *)(uintptr_t)m->name, "--control", control, "--nbd", nbd, "--nbd", NULL, NULL, NULL, NULL};
+	char tcp[REG_PATH], portal[128];
 	struct registry *r = NULL;
 	if (m->gateway) {
 		/* The port of the first start is kept, so that URIs people copied stay good. 0 = any. */
@@ -146,6 +151,11 @@ int demo_start_member(const struct invocation *in, const struct demo *d, const s
 		demo_address_key(m->name, key);
 		if (reg_cluster_get(r, key, tcp, sizeof(tcp), NULL) < 0)
 			snprintf(tcp, sizeof(tcp), "tcp:127.0.0.1:0");
+		demo_portal_key(m->name, key);
+		if (reg_cluster_get(r, key, portal, sizeof(portal), NULL) == 0) {
+			blockd[11] = (char *)(uintptr_t)"--portal";
+			blockd[12] = portal;
+		}
 		registry_close(r);
 		blockd[10] = tcp;
 	}

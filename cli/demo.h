@@ -33,6 +33,8 @@ int demo_members(const struct demo *d, struct demo_member *ret, int cap);
 int demo_find(const struct invocation *in, const struct demo *d, const char *name, struct demo_member *ret, int *ret_n);
 /* Registry setting that keeps the TCP address of a gateway. */
 void demo_address_key(const char *gateway, char out[REG_NAME + 32]);
+/* Registry setting that keeps its iSCSI portal; absent = none. */
+void demo_portal_key(const char *gateway, char out[REG_NAME + 32]);
 int demo_start_member(const struct invocation *in, const struct demo *d, const struct demo_member *m);
 
 #endif

@@ -109,6 +109,17 @@ static void judge_volume(struct health *h, const struct reg_volume *v)
 	add_finding(h, HEALTH_WARN, "BRICK_DOWN", effect, "bring the bricks back: myfs brick list", "volume %s runs on %" PRIu32 " of %" PRIu32 " bricks", v->name, up, total);
 }
 
+static void judge_iscsi(struct health *h, const struct reg_gateway *g, const json_t *iscsi)
+{
+	const char *state = field_text(iscsi, "state", "off");
+	if (strcmp(state, "unavailable") == 0)
+		add_finding(h, HEALTH_WARN, "ISCSI_DOWN", "iSCSI clients wait or cannot log in; NBD goes on working", field_text(iscsi, "next", "myfs doctor"), "iSCSI on gateway %s: %s", g->name,
+		            field_text(iscsi, "why", "not available"));
+	else if (strcmp(state, "waiting") == 0)
+		add_finding(h, HEALTH_WARN, "ISCSI_DOWN", "clients cannot log in to the others yet; NBD goes on working", "myfs-block target list -o name,state,why",
+		            "iSCSI on gateway %s: %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " targets are exported", g->name, field_int(iscsi, "exported"), field_int(iscsi, "targets"));
+}
+
 static void judge_gateway(struct health *h, const struct reg_gateway *g, const json_t *status, bool others)
 {
 	if (status == NULL && others) {
@@ -128,6 +139,7 @@ static void judge_gateway(struct health *h, const struct reg_gateway *g, const j
 		wrong += field_int(json_object_get(v, "counters"), "checksum_errors");
 		repaired += field_int(json_object_get(v, "counters"), "repaired_blocks");
 	}
+	judge_iscsi(h, g, json_object_get(status, "iscsi"));
 	if (wrong > 0)
 		add_finding(h, HEALTH_WARN, "CHECKSUM_ERRORS", "reads returned right data", "myfs brick list -o node,path,wrong,repaired",
 		            "%" JSON_INTEGER_FORMAT " block%s on the bricks did not match the checksum; %" JSON_INTEGER_FORMAT " rewritten", wrong, wrong == 1 ? "" : "s", repaired);
