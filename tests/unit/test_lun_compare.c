@@ -40,7 +40,7 @@ static void fair_body(void *arg)
 {
 	struct span_table t;
 	unsigned clock = 0;
-	struct walker w[7] = {{NULL}};
+	struct walker w[7];
 
 	(void)arg;
 	span_table_init(&t);
