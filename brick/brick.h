@@ -26,7 +26,7 @@ struct brick_options {
 	struct loop *loop;
 	struct gfid boot; /* kernel boot id of this host: tells whether the page cache survived since the last run */
 	uint64_t reserve_bytes;    /* kept free for heal and metadata; 0 = max(1 % of the file system, 32 MiB) */
-	uint64_t checkpoint_bytes; /* overlay size that starts a checkpoint; 0 = 32 MiB */
+	uint64_t checkpoint_bytes; /* overlay size that starts a checkpoint; 0 = 64 MiB */
 	bool manual;               /* no background fibers: the owner calls brick_checkpoint (tests) */
 	/* The brick stopped for good (journal or data write failed): take it offline. Called once, from the loop; must
 	 * not park. */

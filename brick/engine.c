@@ -4,7 +4,7 @@
 
 #include "brick/brick_priv.h"
 
-#define CHECKPOINT_BYTES MIB(32)
+#define CHECKPOINT_BYTES MIB(64)
 
 /* Frees memory and handles; nothing is written but, with write_out, what the journal still has pending. */
 static void brick_free(struct brick *b, bool write_out) YIELDS

@@ -76,6 +76,14 @@ static void block_xor(uint8_t *dst, const uint8_t *src, uint8_t coef)
 	gf_vect_mad((int)MYFS_BLOCK, 1, 0, tbl, (unsigned char *)(uintptr_t)src, dst);
 }
 
+static void block_mul(uint8_t *dst, const uint8_t *src, uint8_t coef)
+{
+	unsigned char tbl[32] __attribute__((aligned(32)));
+	unsigned char c = coef;
+	ec_init_tables(1, 1, &c, tbl);
+	gf_vect_mul((int)MYFS_BLOCK, tbl, (void *)(uintptr_t)src, dst);
+}
+
 /* Gives v a block of its own that may be changed in place, with its present bytes. */
 static int ver_make_own(struct overlay *o, struct row_ver *v)
 {
@@ -89,6 +97,22 @@ static int ver_make_own(struct overlay *o, struct row_ver *v)
 	else
 		memset(b->data, 0, MYFS_BLOCK);
 	ver_set_data(o, v, b, b->data, true);
+	return 0;
+}
+
+/* The first delta of a version: coef * src, which is the payload itself where the coefficient is one. */
+static int ver_set_delta(struct overlay *o, struct row_ver *v, const struct row_change *c)
+{
+	if (c->coef == 1 && c->owner) {
+		ver_set_data(o, v, buf_ref(c->owner), (uint8_t *)(uintptr_t)c->data, false);
+	} else {
+		struct buf *b = buf_alloc(MYFS_BLOCK);
+		if (!b)
+			return -ENOMEM;
+		block_mul(b->data, c->data, c->coef);
+		ver_set_data(o, v, b, b->data, true);
+	}
+	v->crc_known = false;
 	return 0;
 }
 
@@ -306,14 +330,8 @@ static int ver_push(struct overlay *o, struct row_ver **slot, const struct row_c
 	v->min_lsn = c->prep_lsn;
 	v->kind = c->kind;
 	v->rel = c->kind == VER_DELTA;
-	if (v->kind == VER_DELTA) {
-		int rc = ver_make_own(o, v);
-		if (rc < 0) {
-			ver_free(o, v);
-			return rc;
-		}
-	}
-	int rc = ver_absorb(o, v, c);
+	v->last_lsn = c->commit_lsn;
+	int rc = v->rel ? ver_set_delta(o, v, c) : ver_absorb(o, v, c);
 	if (rc < 0) {
 		ver_free(o, v);
 		return rc;
@@ -407,9 +425,12 @@ int overlay_make_abs(struct overlay *o, struct row_ver *v, const uint8_t *block,
 		v->rel = rel;
 		return 0;
 	}
-	int rc = ver_make_own(o, v);
-	if (rc < 0)
-		return rc;
+	if (!v->own) {
+		struct buf *b = buf_alloc(MYFS_BLOCK);
+		if (!b)
+			return -ENOMEM;
+		ver_set_data(o, v, b, b->data, true);
+	}
 	memcpy(v->data, block, MYFS_BLOCK);
 	v->kind = VER_ABS;
 	v->crc = crc;

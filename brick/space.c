@@ -3,12 +3,14 @@
  *   file system free - promised (overlay + prepared payload) - reserve >= payload     else ENOSPC
  *   journal free >= 1/8 after the record                                             else wait for a checkpoint, in
  * order
+ *   journal free < 1/4                                                               a pause that grows to SLOW_MAX_NS
  *
  * The journal's last eighth is for decisions, views and checkpoints: those never wait. */
 #include "brick/brick_priv.h"
 
 #define SPACE_FRESH_NS NS_PER_S
 #define RESERVE_MIN    MIB(32)
+#define SLOW_MAX_NS    (4 * NS_PER_MS)
 
 void space_refresh(struct brick *b) YIELDS
 {
@@ -45,9 +47,19 @@ static bool room_now(const struct brick *b, uint32_t body_len, uint32_t payload_
 	return journal_has_room(b->journal, body_len, payload_len, journal_size(b->journal) / 8);
 }
 
+/* Writers feel a checkpoint that cannot keep up before the journal is full: a little at 3/4, SLOW_MAX_NS a PREP at 7/8. */
+static void slow_down(const struct brick *b) YIELDS
+{
+	uint64_t size = journal_size(b->journal), used = journal_used(b->journal), from = size / 4 * 3;
+
+	if (used > from)
+		fiber_sleep_until(loop_now_ns() + min_u64(SLOW_MAX_NS, SLOW_MAX_NS * (used - from) / (size / 8)));
+}
+
 int room_wait(struct brick *b, uint32_t body_len, uint32_t payload_len) YIELDS
 {
 	bool first = true;
+	slow_down(b);
 	while (!b->stopping && !b->failed[0]) {
 		if ((!first || !b->room_waiters) && room_now(b, body_len, payload_len))
 			break;

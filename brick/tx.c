@@ -200,7 +200,7 @@ static int prep_keep_payload(struct brick *b, struct tx *t, const struct slice *
 {
 	if (!payload->len)
 		return 0;
-	if (payload->owner && payload->len * 4 >= payload->owner->size) {
+	if (payload->owner && payload->len * 5 >= payload->owner->size) {
 		t->payload = *payload;
 		buf_ref(payload->owner);
 	} else {

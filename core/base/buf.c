@@ -1,6 +1,6 @@
 /* buf.c - pooled payload memory, slice lists, iovec cutting.
  *
- * Each thread keeps free lists per size class: a pure cache, bounded by POOL_KEEP_BYTES per class, so the data path
+ * Each thread keeps free lists per size class: a pure cache, bounded by keep_bytes per class, so the data path
  * does not call malloc once it is warm. Memory on a free list is poisoned for AddressSanitizer.
  *
  * Invariants: B1 a buf on a free list has refs == 0. B2 size is at least what was asked for. */
@@ -17,12 +17,17 @@
 #endif
 
 #define DATA_ALIGN 4096u
-#define POOL_KEEP_BYTES MIB(16)
 #define CLASS_NONE UINT32_MAX /* plain allocation, never kept */
 #define ZEROS_BYTES 65536u
 
-static const size_t class_bytes[] = {KIB(4), KIB(16), KIB(64), KIB(256), MIB(1) + KIB(64)};
-#define CLASSES ARRAY_LEN(class_bytes)
+/* The two largest take a payload of 256 KiB or 1 MiB with what stands around it in a frame. Blocks are kept in greater number: thousands
+ * of them come and go with the changes that a brick has not checkpointed. */
+static const struct {
+	size_t bytes, keep_bytes;
+} classes[] = {
+    {KIB(4), MIB(64)}, {KIB(16), MIB(16)}, {KIB(64), MIB(16)}, {KIB(256) + KIB(16), MIB(16)}, {MIB(1) + KIB(64), MIB(16)},
+};
+#define CLASSES ARRAY_LEN(classes)
 
 struct free_buf { /* what a buf on a free list looks like: its head doubles as the link */
 	struct buf buf;
@@ -56,13 +61,13 @@ static struct buf *buf_new(size_t size, uint32_t class)
 struct buf *buf_alloc(size_t size)
 {
 	for (uint32_t c = 0; c < CLASSES; c++) {
-		if (size > class_bytes[c])
+		if (size > classes[c].bytes)
 			continue;
 		struct free_buf *f = pools[c].head;
 		if (!f)
-			return buf_new(class_bytes[c], c);
+			return buf_new(classes[c].bytes, c);
 		pools[c].head = f->next;
-		pools[c].kept_bytes -= class_bytes[c];
+		pools[c].kept_bytes -= classes[c].bytes;
 		ASAN_UNPOISON_MEMORY_REGION(f->buf.data, f->buf.size);
 		assert(f->buf.refs == 0); /* B1 */
 		f->buf.refs = 1;
@@ -82,7 +87,7 @@ void buf_unref(struct buf *b)
 		return;
 
 	struct free_buf *f = CONTAINER_OF(b, struct free_buf, buf);
-	if (b->pool_class == CLASS_NONE || pools[b->pool_class].kept_bytes + b->size > POOL_KEEP_BYTES) {
+	if (b->pool_class == CLASS_NONE || pools[b->pool_class].kept_bytes + b->size > classes[b->pool_class].keep_bytes) {
 		free(b->data);
 		free(f);
 		return;

@@ -16,7 +16,7 @@ struct buf {
 	uint8_t *data;       /* 4096-byte aligned */
 };
 
-/* Owned: refs = 1. Sizes are rounded up to a pool class (4K, 16K, 64K, 256K, 1M+64K); larger ones
+/* Owned: refs = 1. Sizes are rounded up to a pool class (4K, 16K, 64K, 272K, 1M+64K); larger ones
  * are plain allocations. NULL when out of memory. */
 struct buf *buf_alloc(size_t size);
 static inline struct buf *buf_ref(struct buf *b) { b->refs++; return b; }

@@ -31,7 +31,7 @@ enum io_kind {
 	IO_WORK,      /* work(arg) on a pool thread; its return value is the result */
 };
 #define IO_DATASYNC 1
-#define IO_WOULD_BLOCK 2 /* hint for IO_RECV: an inline attempt just failed, wait first */
+#define IO_WOULD_BLOCK 2 /* hint for IO_RECV: nothing is likely to be there yet, wait first */
 
 struct io {
 	enum io_kind kind;

@@ -6,7 +6,9 @@
  * Syncs, allocation and truncation always leave the loop free. */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/loop/backend.h"
@@ -24,6 +26,7 @@ struct posix_file {
 	struct file f;
 	int fd;
 	bool no_nowait;            /* this file system knows no RWF_NOWAIT reads */
+	bool in_memory;            /* tmpfs: a read is a copy */
 	uint64_t write_aside_until; /* writes go through the backend until then */
 	uint64_t suspicious_until;  /* a write was slow a short while ago */
 };
@@ -52,6 +55,16 @@ static void posix_file_close(struct file *f)
 	free(p);
 }
 
+static void nowait_refused(struct posix_file *p)
+{
+	struct statfs fs;
+
+	if (fstatfs(p->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+		p->in_memory = true;
+	else
+		p->no_nowait = true;
+}
+
 /* Bytes read in place, 0 at the end of the file, -EAGAIN when the disk is needed. */
 static int64_t read_cached(struct posix_file *p, void *dst, size_t len, uint64_t off)
 {
@@ -60,12 +73,12 @@ static int64_t read_cached(struct posix_file *p, void *dst, size_t len, uint64_t
 	if (p->no_nowait)
 		return -EAGAIN;
 	loop_counters.reads++;
-	ssize_t n = preadv2(p->fd, &v, 1, (off_t)off, RWF_NOWAIT);
+	ssize_t n = preadv2(p->fd, &v, 1, (off_t)off, p->in_memory ? 0 : RWF_NOWAIT);
 	if (n >= 0)
 		return n;
 	if (errno == EOPNOTSUPP || errno == ENOSYS)
-		p->no_nowait = true;
-	return errno == EINTR || p->no_nowait ? -EAGAIN : -errno;
+		nowait_refused(p);
+	return errno == EINTR || p->no_nowait || p->in_memory ? -EAGAIN : -errno;
 }
 
 static ssize_t posix_pread(struct file *f, void *dst, size_t len, uint64_t off)

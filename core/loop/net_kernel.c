@@ -16,6 +16,7 @@ struct kernel_stream {
 	struct stream s;
 	int fd;
 	bool down;
+	bool drained; /* the last receive took all there was: the next waits first */
 	struct io rx, tx;
 };
 
@@ -33,8 +34,9 @@ static ssize_t kernel_recv(struct stream *s, void *dst, size_t cap)
 		return -ECONNRESET;
 	assert(!k->rx.started); /* N1 */
 	do {
-		k->rx = (struct io){.kind = IO_RECV, .fd = k->fd, .buf = dst, .len = cap};
+		k->rx = (struct io){.kind = IO_RECV, .fd = k->fd, .flags = k->drained ? IO_WOULD_BLOCK : 0, .buf = dst, .len = cap};
 		n = io_run(&k->rx);
+		k->drained = n >= 0 && (size_t)n < cap;
 	} while (n == -EINTR && !k->down);
 	return k->down ? -ECONNRESET : (ssize_t)n; /* N2 */
 }

@@ -12,7 +12,9 @@
 
 #define CRC_OFFSET 8u
 /* Less room than this is not worth a receive of its own: take a fresh buf. */
-#define ROOM_MIN 4096u
+#define ROOM_MIN (16u * 1024u)
+/* The rest of a frame this large is received alone, so that the next one starts a buf and is not moved either. */
+#define LARGE_FRAME (64u * 1024u)
 
 void frame_header_write(uint8_t *p, const struct frame_header *h)
 {
@@ -123,6 +125,8 @@ uint8_t *frame_rx_space(struct frame_rx *rx, size_t *ret_cap)
 			return NULL;
 	}
 	*ret_cap = rx->buf->size - rx->end;
+	if (rx->need >= LARGE_FRAME)
+		*ret_cap = min_u64(*ret_cap, rx->need - have);
 	return rx->buf->data + rx->end;
 }
 

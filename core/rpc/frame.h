@@ -11,7 +11,7 @@
 
 #define FRAME_MAGIC UINT32_C(0x4d594631) /* "MYF1" */
 #define FRAME_STATUS_MAX UINT32_C(0xffff)
-#define FRAME_RX_BYTES (256u * 1024u)    /* how much one receive may bring */
+#define FRAME_RX_BYTES (272u * 1024u)    /* how much one receive may bring: a frame with 256 KiB of payload */
 
 struct frame_header {
 	uint16_t type, flags;
