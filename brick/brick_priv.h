@@ -148,8 +148,15 @@ int rows_request_extents(struct brick *b, struct session *s, const struct bp_ext
 			 struct slice *ret_bits) YIELDS;
 int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards_res *ret,
 			struct slice *ret_bits) YIELDS;
+/* Rows may be read by this session: it holds the domain's promise and we are in its view. 0 and the domain. */
+int rows_readable(struct session *s, const char domain[16], struct domain **ret);
 int rows_request_heal(struct brick *b, struct session *s, const struct bp_healw_args *a,
 		      const struct slice *payload) YIELDS;
+
+/* ---- scrub.c ---- */
+/* ret->bad.bad_val: room for BP_MAX_ROWS_PAYLOAD. *ret_fold owned, empty when it is zero. */
+int scrub_request(struct brick *b, struct session *s, const struct bp_read_args *a, struct bp_scrub_res *ret,
+		  struct slice *ret_fold) YIELDS;
 
 /* ---- fence.c: promises, views, missed maps ---- */
 int fence_request(struct brick *b, struct session *s, const struct bp_fence_args *a, struct bp_fence_res *ret) YIELDS;

@@ -347,6 +347,12 @@ int frag_read(struct frag *f, uint32_t row, uint32_t nrows, uint8_t *dst, uint32
 	return 0;
 }
 
+void frag_uncache(struct frag *f, uint32_t row, uint32_t nrows)
+{
+	check_rows(f, row, nrows);
+	file_uncache(f->data, (uint64_t)row * MYFS_BLOCK, (uint64_t)nrows * MYFS_BLOCK);
+}
+
 int frag_write(struct frag *f, uint32_t row, uint32_t nrows, const struct iovec *v, unsigned n, const uint32_t *crc)
 {
 	check_rows(f, row, nrows);

@@ -25,6 +25,8 @@ void frag_put(struct frag *f); /* NULL is fine */
 /* Base bytes and stored checksums, not verified. [row, row + nrows) inside the shard; ret_crc may be NULL. Works on a
  * fragment that grows meanwhile. */
 int frag_read(struct frag *f, uint32_t row, uint32_t nrows, uint8_t *dst, uint32_t *ret_crc) YIELDS;
+/* The next read of these rows comes from the disk. */
+void frag_uncache(struct frag *f, uint32_t row, uint32_t nrows);
 /* Stored checksum; no I/O. ret_hole may be NULL. */
 uint32_t frag_crc(struct frag *f, uint32_t row, bool *ret_hole);
 bool frag_rows_are_holes(struct frag *f, uint32_t row, uint32_t nrows);

@@ -196,8 +196,8 @@ int rows_crc(struct brick *b, struct domain *d, uint32_t shard, uint32_t row, ui
 
 /* ---- READ ---- */
 
-/* Reading: holder, a view of this epoch or older, and in it (I9). */
-static int rows_readable(struct session *s, const char domain[16], struct domain **ret)
+/* A view of this epoch or older, and in it (I9). */
+int rows_readable(struct session *s, const char domain[16], struct domain **ret)
 {
 	struct domain *d;
 	int rc = session_domain(s, domain, &d);

@@ -365,6 +365,22 @@ static void serve_extents(struct session *s, struct rpc_request *req) YIELDS
 	buf_unref(bits.owner);
 }
 
+static void serve_scrub(struct session *s, struct rpc_request *req) YIELDS
+{
+	struct bp_read_args a = {0};
+	uint32_t bad[BP_MAX_ROWS_PAYLOAD];
+	struct bp_scrub_res res = {.bad.bad_val = bad};
+	struct slice fold = {0};
+	int rc = rpc_decode(req, (xdrproc_t)xdr_bp_read_args, &a);
+	if (rc == 0) {
+		rc = scrub_request(s->b, s, &a, &res, &fold);
+		put_epoch(s, req, a.domain);
+	}
+	debug_delay_answer(s->b->delay);
+	rpc_reply(req, rc, (xdrproc_t)xdr_bp_scrub_res, &res, &fold, fold.len ? 1 : 0);
+	buf_unref(fold.owner);
+}
+
 static void serve_usage(struct session *s, struct rpc_request *req) YIELDS
 {
 	struct bp_domain_args a = {0};
@@ -477,6 +493,9 @@ static void dispatch(struct session *s, struct rpc_request *req) YIELDS
 		break;
 	case BP_EXTENTS:
 		serve_extents(s, req);
+		break;
+	case BP_SCRUB:
+		serve_scrub(s, req);
 		break;
 	case BP_USAGE:
 		serve_usage(s, req);

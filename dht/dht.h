@@ -66,6 +66,10 @@ int dht_read(struct dht_file *f, uint64_t off, uint32_t len, struct bufs *out) Y
 int dht_write(struct dht_file *f, uint64_t off, struct iov data, bool fua) YIELDS;
 int dht_zero(struct dht_file *f, uint64_t off, uint64_t len, bool fua) YIELDS;
 int dht_flush(struct dht_file *f) YIELDS;
+/* Shards of the file, existing or not; checking one region of one, as ec_scrub_region: -ENOENT when it was never written.
+ * Offsets in *count are of the shard. */
+uint32_t dht_shards(const struct dht_file *f);
+int dht_scrub(struct dht_file *f, uint32_t shard, uint32_t region, struct ec_scrub_count *count) YIELDS;
 /* Emits consecutive extents from off; stops after len bytes, or when emit returns non-zero. */
 int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void *arg, uint64_t len, bool data),
 		void *arg) YIELDS;

@@ -158,6 +158,18 @@ static struct ec_domain *domain_of(struct dht_file *f, uint32_t shard)
 	return f->domain[f->place[shard]];
 }
 
+uint32_t dht_shards(const struct dht_file *f)
+{
+	return (uint32_t)shards_of(f, f->size_bytes);
+}
+
+int dht_scrub(struct dht_file *f, uint32_t shard, uint32_t region, struct ec_scrub_count *count)
+{
+	if (shard >= dht_shards(f))
+		return -ENOENT;
+	return ec_scrub_region(domain_of(f, shard), shard, region, count);
+}
+
 struct fan;
 typedef int fan_fn(struct fan *fan, uint32_t index, uint32_t shard, uint64_t shard_off, uint64_t off,
 		   uint64_t len); /* YIELDS */

@@ -129,6 +129,22 @@ struct ec_domain_status {
 	uint64_t pings;               /* questions sent only to confirm reads */
 };
 void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret);
+/* What a scrub saw; counts are added to. */
+struct ec_scrub_count {
+	uint64_t bytes;      /* of fragments, on all bricks */
+	uint64_t rotten;     /* blocks that did not match their checksum */
+	uint64_t stale;      /* blocks that matched it and were not what the others say: a write was lost or went astray */
+	uint64_t undecided;  /* rows whose blocks disagree and nobody can say which is wrong; parity follows data */
+	uint64_t unreadable; /* regions with a row that has fewer good blocks than needed */
+	uint64_t repaired;   /* blocks rewritten */
+	uint64_t partial;    /* regions looked at while a brick was out of sync */
+	uint32_t undecided_shard; /* the first of them: blocks of its row begin at this offset in this shard */
+	uint64_t undecided_off;
+};
+/* Checks one region (0..63) of a shard on every in-sync brick, and mends what it finds. -ENOENT: there is no such shard;
+ * -EOPNOTSUPP: a brick is of a version that cannot; else as ec_read. */
+int ec_scrub_region(struct ec_domain *d, uint32_t shard, uint32_t region, struct ec_scrub_count *count) YIELDS;
+
 /* bytes of rebuilt fragments per second over all domains of the set; 0 = no limit. */
 void ec_set_heal_limit(struct ec_set *s, uint64_t bytes_per_s);
 void ec_set_heal_pause(struct ec_set *s, bool paused);

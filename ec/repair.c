@@ -25,7 +25,7 @@ static int block_check(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t
 }
 
 static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk,
-		   uint64_t deadline_ns) YIELDS
+		   uint32_t avoid, uint64_t deadline_ns) YIELDS
 {
 	const struct ec_geometry *g = geo_of(d);
 	uint8_t *dst[EC_MAX_BRICKS] = {0};
@@ -34,7 +34,7 @@ static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t s
 	dst[chunk] = ec_tx_memory(tx, MYFS_BLOCK);
 	if (!dst[chunk])
 		return -ENOMEM;
-	int rc = ec_cut_read(d, shard, row, 1, MASK(chunk), MASK(chunk), dst); /* R3 */
+	int rc = ec_cut_read(d, shard, row, 1, MASK(chunk), avoid, dst); /* R3 */
 	if (!rc && !mask_has(ec_insync_live(d), b))
 		rc = -EAGAIN; /* it went meanwhile: healing will bring the block */
 	if (!rc) /* it depends on every other chunk of the row; a parity block covers no block of the address space */
@@ -56,26 +56,35 @@ static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t s
 	return 0;
 }
 
-static int repair_locked(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk,
-			 uint64_t deadline_ns) YIELDS
+int ec_repair_rewrite(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk, uint32_t avoid,
+		      uint64_t deadline_ns) YIELDS
 {
+	const struct ec_geometry *g = geo_of(d);
+	uint32_t b = ec_brick_of(g, ec_rotation_start(g, &d->gfid, shard), row / g->region_rows, chunk);
 	struct ec_tx *tx;
-	int rc = mask_has(ec_insync_live(d), b) ? block_check(d, b, shard, row) : 0; /* R1 */
+	int rc = ec_domain_sync(d, deadline_ns); /* R2 */
 
-	if (rc != -MYFS_E_BADSUM && rc != -EIO)
-		return rc == -MYFS_E_GONE ? 0 : rc;
-	rc = ec_domain_sync(d, deadline_ns); /* R2 */
 	if (!rc)
 		rc = ec_tx_admit(d, MYFS_BLOCK, deadline_ns, &tx);
 	if (rc)
 		return rc;
-	rc = rewrite(d, tx, b, shard, row, chunk, deadline_ns);
+	rc = rewrite(d, tx, b, shard, row, chunk, avoid, deadline_ns);
 	if (!rc) {
 		d->count.repaired_blocks++;
 		d->set->bricks[b].repaired_blocks++;
 	}
 	ec_tx_end(tx);
 	return rc;
+}
+
+static int repair_locked(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk,
+			 uint64_t deadline_ns) YIELDS
+{
+	int rc = mask_has(ec_insync_live(d), b) ? block_check(d, b, shard, row) : 0; /* R1 */
+
+	if (rc != -MYFS_E_BADSUM && rc != -EIO)
+		return rc == -MYFS_E_GONE ? 0 : rc;
+	return ec_repair_rewrite(d, shard, row, chunk, MASK(chunk), deadline_ns);
 }
 
 int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS

@@ -275,6 +275,11 @@ static int64_t posix_seek_hole(struct file *f, uint64_t off)
 	return seek(f, off, SEEK_HOLE);
 }
 
+static void posix_uncache(struct file *f, uint64_t off, uint64_t len)
+{
+	(void)posix_fadvise(posix_file(f)->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
+}
+
 static const struct file_ops posix_file_ops = {
     .close = posix_file_close,
     .pread = posix_pread,
@@ -285,6 +290,7 @@ static const struct file_ops posix_file_ops = {
     .stat = posix_file_stat,
     .seek_data = posix_seek_data,
     .seek_hole = posix_seek_hole,
+    .uncache = posix_uncache,
 };
 
 int file_posix_new(int fd, struct file **ret)

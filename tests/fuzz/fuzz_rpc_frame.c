@@ -27,12 +27,13 @@ static const struct body args[] = {
     [BP_MISSQ] = BODY(bp_domain_args),    [BP_CLEAR] = BODY(bp_clear_args),	[BP_PING] = BODY(bp_ping_args),
     [BP_SHARDS] = BODY(bp_domain_args),   [BP_EXTENTS] = BODY(bp_extents_args), [BP_USAGE] = BODY(bp_domain_args),
     [BP_NSOP] = BODY(bp_nsop_args),       [BP_NSREAD] = BODY(bp_nsread_args),	[BP_RELEASE] = BODY(bp_domain_args),
+    [BP_SCRUB] = BODY(bp_read_args),
 };
 static const struct body results[ARRAY_LEN(args)] = {
     [BP_HELLO] = BODY(bp_hello_res),   [BP_FENCE] = BODY(bp_fence_res),   [BP_READ] = BODY(bp_read_res),
     [BP_REJOIN] = BODY(bp_missed_res), [BP_MISSQ] = BODY(bp_missed_res),  [BP_PING] = BODY(bp_ping_res),
     [BP_SHARDS] = BODY(bp_shards_res), [BP_USAGE] = BODY(bp_usage_res),   [BP_NSREAD] = BODY(bp_nsread_res),
-    [BP_STAT] = BODY(bp_stat_res),
+    [BP_STAT] = BODY(bp_stat_res),     [BP_SCRUB] = BODY(bp_scrub_res),
 };
 
 /* Decodes like a handler would. What decodes must encode again, in no more bytes (strings end at their first NUL):
