@@ -11,6 +11,7 @@
 #include "blockd/lio.h"
 #include "blockd/lun.h"
 #include "blockd/reconcile.h"
+#include "blockd/scrub.h"
 #include "blockd/watch.h"
 
 int blockd_spawn(struct blockd *d, const char *name, fiber_fn *fn, void *arg)
@@ -114,6 +115,8 @@ int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct er
 			rc = watch_start(d);
 		if (rc == 0)
 			rc = reconcile_start(d);
+		if (rc == 0)
+			rc = scrub_start(d);
 		if (rc < 0)
 			err_set(e, rc, "cannot start a fiber");
 	}

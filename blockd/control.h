@@ -45,6 +45,8 @@ method_fn method_auth_show, method_auth_rotate, method_auth_set;
 int control_target_wish(struct blockd *d, const json_t *params, struct target_wish *ret, struct control_error *error);
 /* Adds protos, access and the iSCSI exports to a LUN document. */
 void control_target_fields(struct blockd *d, const struct reg_lun *row, json_t *doc);
+/* ---- control_scrub.c ---- */
+method_fn method_scrub_status, method_scrub_start, method_scrub_pause, method_scrub_resume, method_scrub_schedule;
 /* ---- control_state.c ---- */
 method_fn method_status, method_session_list, method_heal_status, method_heal_pause, method_heal_resume,
     method_heal_throttle;

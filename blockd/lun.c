@@ -315,6 +315,7 @@ void lun_leave(struct lun *l, int rc)
 		log_warn("%s/%s was taken over by another gateway", l->row.volume, l->row.name);
 		lun_hand_over(l);
 	}
+	l->last_request_ns = loop_now_ns();
 	if (--l->requests == 0 && UNLIKELY(l->state == LUN_CLOSING))
 		waitq_wake_all(&l->changed);
 }

@@ -40,6 +40,7 @@ struct lun {
 	unsigned holds; /* sessions and jobs */
 	unsigned sessions; /* of this generation */
 	unsigned requests;
+	uint64_t last_request_ns; /* a request of a client ended */
 	uint64_t idle_since_ns;
 	uint64_t keep_ns; /* how long it stays open without holders */
 	struct waitq changed;

@@ -14,6 +14,7 @@ extern const struct command NODE_COMMANDS[];    /* cmd_node.c */
 extern const struct command VOLUME_COMMANDS[];  /* cmd_volume.c */
 extern const struct command BRICK_COMMANDS[];   /* cmd_brick.c */
 extern const struct command HEAL_COMMANDS[];    /* cmd_heal.c */
+extern const struct command SCRUB_COMMANDS[];   /* cmd_scrub.c */
 extern const struct command STATUS_COMMANDS[];  /* cmd_status.c */
 extern const struct command TOP_COMMANDS[];     /* cmd_top.c */
 extern const struct command DOCTOR_COMMANDS[];  /* cmd_doctor.c */

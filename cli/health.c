@@ -163,6 +163,27 @@ static void judge_heal(struct health *h, const struct reg_gateway *g)
 	json_decref(heal);
 }
 
+static void judge_scrub(struct health *h, const struct reg_gateway *g)
+{
+	json_t *scrub = ask_quietly(g->control, "scrub.status");
+	size_t i;
+	json_t *x;
+	json_array_foreach(json_object_get(scrub, "items"), i, x) {
+		const char *vol = field_text(x, "volume", "");
+		json_int_t undecided = field_int(x, "undecided"), unreadable = field_int(x, "unreadable"), repaired = field_int(x, "repaired");
+		if (unreadable > 0)
+			add_finding(h, HEALTH_ERR, "SCRUB_UNREADABLE", "reading them ends with an error", "bring bricks back, then: myfs scrub start VOL",
+			            "scrub of %s found %" JSON_INTEGER_FORMAT " region%s with rows that cannot be rebuilt", vol, unreadable, unreadable == 1 ? "" : "s");
+		if (undecided > 0)
+			add_finding(h, HEALTH_WARN, "SCRUB_UNDECIDED", "what clients read is unchanged, but may be old there", "myfs explain SCRUB_UNDECIDED",
+			            "scrub of %s found %" JSON_INTEGER_FORMAT " row%s in which bricks disagree and nobody can say which is wrong", vol, undecided, undecided == 1 ? "" : "s");
+		else if (repaired > 0)
+			add_finding(h, HEALTH_INFO, "SCRUB_REPAIRED", "none: they are right again", "myfs scrub status", "the last scrub of %s repaired %" JSON_INTEGER_FORMAT " block%s", vol,
+			            repaired, repaired == 1 ? "" : "s");
+	}
+	json_decref(scrub);
+}
+
 static void judge_luns(struct health *h, const struct reg_lun *luns, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -209,8 +230,10 @@ int health_gather(const struct invocation *in, struct health *h)
 		for (size_t i = 0; i < n_gateways; i++) {
 			json_t *status = ask_quietly(gateways[i].control, "status");
 			judge_gateway(h, &gateways[i], status, up > 0);
-			if (status != NULL && !heal_judged)
+			if (status != NULL && !heal_judged) {
 				judge_heal(h, &gateways[i]);
+				judge_scrub(h, &gateways[i]);
+			}
 			heal_judged |= status != NULL; /* the answer is for all of them */
 			json_t *row = json_pack("{s:s,s:s}", "name", gateways[i].name, "state", status != NULL ? "up" : "no answer");
 			json_object_set_new(row, "status", status != NULL ? status : json_null());

@@ -31,6 +31,7 @@ void clients_init(struct schedule *s)
 	s->weight[OP_WRITE] *= 3;
 	s->weight[OP_FLUSH] *= 0.2;
 	s->weight[OP_ZERO] *= 0.3;
+	s->weight[OP_SCRUB] *= 0.05;
 	s->p_small = (double)prng_below(&s->prng, 100) / 100.0;
 	s->p_whole = 0.3 + 0.7 * (double)prng_below(&s->prng, 100) / 100.0;
 	s->p_fua = prng_chance(&s->prng, 0.5) ? 0.2 * (double)prng_below(&s->prng, 100) / 100.0 : 0;
@@ -161,6 +162,26 @@ static int op_flush(struct client *c) YIELDS
 	return rc;
 }
 
+/* Unless a disk was made to lie, members that disagree are our doing (I7). */
+static int op_scrub(struct client *c) YIELDS
+{
+	struct schedule *s = c->s;
+	struct oracle_range x = range_pick(c);
+	const struct ec_geometry *g = ec_set_geometry(c->gw->set);
+	uint32_t shard = s->areas[x.area].shard, region = (uint32_t)(x.sector / ORACLE_SECTORS / ((uint64_t)g->region_rows * g->k));
+	struct ec_scrub_count n = {0};
+	int rc = ec_scrub_region(c->gw->domain, shard, region, &n);
+
+	world_trace(s->world, "g%u.%u scrub %u/%u: %s, %llu rotten, %llu repaired", c->gw->index, c->index, shard, region, rc ? err_name(rc) : "done",
+		    (unsigned long long)n.rotten, (unsigned long long)n.repaired);
+	if (rc < 0 && rc != -ENOENT)
+		note_failure(c, "scrub", x, rc);
+	if ((n.stale || n.undecided) && !s->rotten)
+		schedule_violation(s, "scrub found %llu blocks that agree with their checksum and not with the others (I7)",
+				   (unsigned long long)(n.stale + n.undecided));
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static enum sim_op op_pick(struct client *c)
 {
 	double sum = 0, at;
@@ -183,7 +204,10 @@ static void client_run(void *arg)
 
 	while (!s->quiesce && !c->gw->stop && rc != -MYFS_E_FENCED) {
 		enum sim_op op = op_pick(c);
-		rc = op == OP_READ ? op_read(c) : op == OP_FLUSH ? op_flush(c) : op_write(c, op == OP_ZERO);
+		rc = op == OP_READ	? op_read(c)
+		     : op == OP_FLUSH	? op_flush(c)
+		     : op == OP_SCRUB	? op_scrub(c)
+					: op_write(c, op == OP_ZERO);
 		s->result->ops[op]++;
 		s->ops_done++;
 		fiber_sleep_until(loop_now_ns() + prng_below(&c->prng, 2 * s->think_ns));

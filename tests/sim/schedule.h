@@ -24,7 +24,7 @@ enum fault {
 };
 const char *fault_name(enum fault f);
 
-enum sim_op { OP_READ, OP_WRITE, OP_ZERO, OP_FLUSH, OP_N };
+enum sim_op { OP_READ, OP_WRITE, OP_ZERO, OP_FLUSH, OP_SCRUB, OP_N };
 
 struct schedule_config {
 	uint64_t seed;

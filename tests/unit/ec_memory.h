@@ -295,6 +295,18 @@ int ec_extents(struct ec_domain *d, uint32_t shard, uint64_t off, uint64_t len, 
 	return rc;
 }
 
+/* Memory does not rot: what is there is counted. */
+int ec_scrub_region(struct ec_domain *d, uint32_t shard, uint32_t region, struct ec_scrub_count *count)
+{
+	int rc = mem_enter(d);
+
+	if (rc == 0 && (region >= EC_REGIONS || !d->file->shard[shard]))
+		rc = region >= EC_REGIONS ? -EINVAL : -ENOENT;
+	if (rc == 0)
+		count->bytes += (uint64_t)d->set->geo.region_rows * MYFS_BLOCK * d->set->geo.n;
+	return rc;
+}
+
 bool ec_shard_absent(const struct ec_domain *d, uint32_t shard)
 {
 	return !d->file->shard[shard];
