@@ -236,7 +236,7 @@ int method_session_list(void *arg, const json_t *params, json_t **ret, struct co
 
 struct heal_view {
 	struct volume *v;
-	bool healing, behind, paused_cause, no_space;
+	bool healing, behind, paused_cause, no_space, yields;
 	json_t *waiting_for; /* owned until packed */
 };
 
@@ -257,6 +257,7 @@ static void heal_look(struct heal_view *h, unsigned set, const struct ec_domain_
 	h->healing |= s->healing != 0 || s->cause == EC_HEAL_RUNNING || s->cause == EC_HEAL_THROTTLED;
 	h->paused_cause |= s->cause == EC_HEAL_PAUSED;
 	h->no_space |= s->cause == EC_HEAL_NO_SPACE;
+	h->yields |= s->cause == EC_HEAL_THROTTLED;
 }
 
 /* Consumes h->waiting_for. eta < 0: not known. */
@@ -280,7 +281,10 @@ static json_t *heal_item(struct heal_view *h, const char *name, const char *kind
 		snprintf(cause, sizeof(cause), "waiting for %s%s", json_string_value(json_array_get(h->waiting_for, 0)),
 			 waiting > 1 ? " and others" : "");
 	else if (strcmp(state, "healing") == 0)
-		snprintf(cause, sizeof(cause), h->v->heal_limit ? "healing, throttled" : "healing");
+		snprintf(cause, sizeof(cause), "%s",
+			 h->v->heal_limit != EC_HEAL_AUTO && h->v->heal_limit != EC_HEAL_MAX ? "healing, throttled"
+			 : h->yields							       ? "healing, clients come first"
+												       : "healing");
 	return json_pack("{s:s,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:o}", "name", name, "kind", kind, "state", state, "cause",
 			 cause[0] ? cause : NULL, "missed_bytes", json_u64(missed), "healed_bytes", json_u64(healed),
 			 "rate", json_u64(rate_known ? (uint64_t)rate : 0), "eta_s",

@@ -117,7 +117,9 @@ static void heal_apply(struct volume *v)
 	for (unsigned i = 0; i < dht_volume_sets(v->dht); i++) {
 		struct ec_set *set = dht_volume_set(v->dht, i);
 
-		ec_set_heal_limit(set, v->heal_limit ? max_u64(1, v->heal_limit / dht_volume_sets(v->dht)) : 0);
+		bool rate = v->heal_limit != EC_HEAL_AUTO && v->heal_limit != EC_HEAL_MAX;
+
+		ec_set_heal_limit(set, rate ? max_u64(1, v->heal_limit / dht_volume_sets(v->dht)) : v->heal_limit);
 		ec_set_heal_pause(set, v->heal_paused);
 	}
 }

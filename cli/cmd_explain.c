@@ -18,7 +18,7 @@ static const struct page PAGES[] = {
 	{"VOLUME_PAUSED", "Fewer bricks answer than the layout needs. I/O waits, for at most the gateway's --io-timeout; nothing is lost and nothing wrong is returned.",
 	 "More bricks are gone than the volume survives.", "myfs status\n  myfs brick list", "Bring bricks back until K of them answer; I/O then continues by itself."},
 	{"HEAL_RUNNING", "A brick that was away is being brought up to date. Until it is done the volume survives fewer losses.", "A brick returned.", "myfs heal status --watch",
-	 "Nothing to do. Speed: myfs heal throttle VOL 0 (no limit)."},
+	 "Nothing to do. It takes a tenth of the time while clients are busy; full speed: myfs heal throttle VOL max."},
 	{"HEAL_STALLED", "Data still has to be healed but nothing moves.", "The brick to heal is away, healing is paused or throttled, or the brick is full.", "myfs heal status",
 	 "The cause column names it: bring the node back, myfs heal resume VOL, or free space."},
 	{"CHECKSUM_ERRORS", "Blocks on a brick did not match their checksum. Reads returned right data from the other bricks and the blocks were rewritten.",

@@ -11,6 +11,8 @@
 
 #define WATCH_INTERVAL_US 500000
 #define BAR_WIDTH 24
+#define HEAL_AUTO UINT64_C(0) /* as heal.throttle takes them: blockd/README.md */
+#define HEAL_MAX ((uint64_t)INT64_MAX)
 
 static const struct column HEAL_COLUMNS[] = {
 	{"NAME", "name", COL_TEXT, false},        {"STATE", "state", COL_TEXT, false},      {"LEFT", "missed_bytes", COL_SIZE, false},
@@ -140,11 +142,18 @@ static int run_throttle(const struct invocation *in)
 {
 	uint64_t rate;
 	struct err e = ERR_INIT;
-	if (size_parse(in->args[1], &rate, &e) < 0)
-		return usage_error(in, "%s", e.text);
-	char text[SIZE_TEXT + 16];
-	if (rate == 0)
-		snprintf(text, sizeof(text), "no limit");
+	bool max = strcmp(in->args[1], "max") == 0, automatic = strcmp(in->args[1], "auto") == 0;
+	if (!max && !automatic && size_parse(in->args[1], &rate, &e) < 0)
+		return usage_error(in, "%s (or auto, or max)", e.text);
+	if (max || (!automatic && rate == 0))
+		rate = HEAL_MAX; /* as fast as it goes */
+	if (automatic)
+		rate = HEAL_AUTO;
+	char text[SIZE_TEXT + 48];
+	if (rate == HEAL_MAX)
+		snprintf(text, sizeof(text), "full speed, whatever clients do");
+	else if (rate == HEAL_AUTO)
+		snprintf(text, sizeof(text), "full speed while clients are quiet, a tenth of the time while they are not");
 	else {
 		size_text(rate, text);
 		strcat(text, "/s at most");
@@ -161,6 +170,6 @@ const struct command HEAL_COMMANDS[] = {
 	{"heal status", NULL, "[VOL]", "what returned bricks still lack", "  myfs heal status --watch", 0, 1, STATUS_OPTIONS, run_status},
 	{"heal pause", NULL, "VOL", "stop healing for now", NULL, 1, 1, NULL, run_pause},
 	{"heal resume", NULL, "VOL", "go on healing", NULL, 1, 1, NULL, run_resume},
-	{"heal throttle", NULL, "VOL RATE", "limit healing to RATE bytes per second, 0 = no limit", "  myfs heal throttle vol 100M", 2, 2, NULL, run_throttle},
+	{"heal throttle", NULL, "VOL auto|max|RATE", "how fast healing may go: auto (default) leaves nine tenths of the time to clients that are busy; or RATE bytes per second", "  myfs heal throttle vol 100M\n  myfs heal throttle vol auto", 2, 2, NULL, run_throttle},
 	{NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL},
 };

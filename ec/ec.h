@@ -145,7 +145,10 @@ struct ec_scrub_count {
  * -EOPNOTSUPP: a brick is of a version that cannot; else as ec_read. */
 int ec_scrub_region(struct ec_domain *d, uint32_t shard, uint32_t region, struct ec_scrub_count *count) YIELDS;
 
-/* bytes of rebuilt fragments per second over all domains of the set; 0 = no limit. */
+/* Bytes of rebuilt fragments per second over all domains of the set. AUTO (the default): full speed while no client asks
+ * for anything, a tenth of the time while one does. MAX: full speed. */
+#define EC_HEAL_AUTO UINT64_C(0)
+#define EC_HEAL_MAX  ((uint64_t)INT64_MAX)
 void ec_set_heal_limit(struct ec_set *s, uint64_t bytes_per_s);
 void ec_set_heal_pause(struct ec_set *s, bool paused);
 

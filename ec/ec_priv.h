@@ -50,10 +50,13 @@ struct ec_brick {
 
 /* heal.c: what all domains of a set share. */
 struct ec_heal_rate {
-	uint64_t limit_bytes_per_s;   /* 0 = none */
-	uint64_t next_ns;             /* the token bucket is empty until then */
+	uint64_t limit_bytes_per_s;   /* EC_HEAL_AUTO, EC_HEAL_MAX, or a rate */
+	uint64_t next_ns;             /* nothing more begins until then */
+	unsigned running;             /* regions being rebuilt */
+	uint64_t client_ops;          /* of all domains, when last looked at; */
+	uint64_t client_seen_ns;      /* and when that last grew */
 	bool paused;
-	struct waitq changed;         /* limit or pause changed */
+	struct waitq changed;         /* limit or pause changed, a region ended */
 };
 
 struct ec_set {

@@ -25,6 +25,9 @@
 
 #define RETRY_NS      (2 * NS_PER_S) /* after a region could not be rebuilt */
 #define LOOK_AGAIN_NS (200 * NS_PER_MS)
+#define BUSY_NS       (200 * NS_PER_MS) /* clients are there if one was answered within it */
+#define BUSY_REST     12u
+#define BUSY_REST_MAX_NS (1 * NS_PER_S)
 
 /* ---- state ---- */
 
@@ -99,25 +102,60 @@ static uint64_t region_bytes(const struct ec_domain *d) { return (uint64_t)geo_o
 
 /* ---- rate ---- */
 
-static bool rate_may_go(const struct ec_heal_rate *r)
+static bool clients_busy(struct ec_set *set)
 {
-	return !r->paused && (!r->limit_bytes_per_s || loop_now_ns() >= r->next_ns);
+	struct ec_heal_rate *r = &set->heal_rate;
+	uint64_t ops = 0;
+
+	list_for_each(d, &set->domains, struct ec_domain, node)
+		ops += d->count.reads + d->count.writes + d->count.zeros + d->count.flushes;
+	if (ops > r->client_ops)
+		r->client_seen_ns = loop_now_ns();
+	r->client_ops = ops; /* it falls when a domain is closed */
+	return r->client_seen_ns && loop_now_ns() - r->client_seen_ns < BUSY_NS;
 }
 
-/* Waits for its turn and pays for `bytes`. */
+static bool rate_may_go(struct ec_set *set)
+{
+	const struct ec_heal_rate *r = &set->heal_rate;
+	bool one = r->limit_bytes_per_s == EC_HEAL_AUTO && clients_busy(set); /* at a time */
+
+	return !r->paused && loop_now_ns() >= r->next_ns && !(one && r->running > 0);
+}
+
+/* Waits for its turn. rate_done follows. */
 static void rate_take(struct ec_heal *h, uint64_t bytes) YIELDS
 {
 	struct ec_heal_rate *r = &h->d->set->heal_rate;
 
-	while (!rate_may_go(r) && !h->stopping && h->d->state == EC_SERVING && h->d->healing) {
+	while (!rate_may_go(h->d->set) && !h->stopping && h->d->state == EC_SERVING && h->d->healing) {
 		h->throttled = !r->paused;
-		waitq_wait_until(&r->changed, r->paused ? UINT64_MAX : r->next_ns);
+		waitq_wait_until(&r->changed, r->paused	   ? UINT64_MAX
+					      : r->running ? loop_now_ns() + BUSY_NS
+							   : max_u64(r->next_ns, loop_now_ns() + NS_PER_MS));
 	}
-	h->throttled = false;
-	if (r->limit_bytes_per_s) {
+	if (r->limit_bytes_per_s != EC_HEAL_AUTO)
+		h->throttled = false;
+	if (r->limit_bytes_per_s != EC_HEAL_AUTO && r->limit_bytes_per_s != EC_HEAL_MAX) {
 		uint64_t cost_ns = bytes * NS_PER_MS / (r->limit_bytes_per_s / 1000 + 1);
 		r->next_ns = max_u64(r->next_ns, loop_now_ns()) + cost_ns;
 	}
+	r->running++;
+}
+
+/* A region ended that took this long. While clients are there, healing rests twelve times as long: it takes less than a
+ * tenth of what bricks and gateway can do from them. */
+static void rate_done(struct ec_heal *h, uint64_t took_ns)
+{
+	struct ec_heal_rate *r = &h->d->set->heal_rate;
+
+	r->running--;
+	if (r->limit_bytes_per_s == EC_HEAL_AUTO) {
+		h->throttled = clients_busy(h->d->set);
+		if (h->throttled)
+			r->next_ns = loop_now_ns() + min_u64(took_ns * BUSY_REST, BUSY_REST_MAX_NS);
+	}
+	waitq_wake_all(&r->changed);
 }
 
 void ec_set_heal_limit(struct ec_set *s, uint64_t bytes_per_s)
@@ -245,9 +283,12 @@ static int heal_region(struct ec_heal *h, uint32_t shard, uint32_t region, uint3
 	struct region_job j = {.h = h, .shard = shard, .region = region, .durable = durable};
 
 	rate_take(h, region_bytes(d) * mask_count(targets_of(h, shard, region)));
+	uint64_t began = loop_precise_ns();
 	int rc = rowlock_acquire_until(&d->locks, &lock, ec_deadline(d));
-	if (rc)
+	if (rc) {
+		rate_done(h, 0);
 		return rc;
+	}
 	j.targets = targets_of(h, shard, region);
 	if (d->epoch != epoch || d->state != EC_SERVING || h->stopping)
 		rc = -EAGAIN;
@@ -260,6 +301,7 @@ static int heal_region(struct ec_heal *h, uint32_t shard, uint32_t region, uint3
 	rowlock_release(&d->locks, &lock);
 	for (uint32_t b = 0; b < geo_of(d)->n; b++)
 		buf_unref(j.bufs[b]);
+	rate_done(h, loop_precise_ns() - began);
 	return rc;
 }
 
