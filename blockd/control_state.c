@@ -260,10 +260,19 @@ static void heal_look(struct heal_view *h, unsigned set, const struct ec_domain_
 	h->yields |= s->cause == EC_HEAL_THROTTLED;
 }
 
-/* Consumes h->waiting_for. eta < 0: not known. */
-static json_t *heal_item(struct heal_view *h, const char *name, const char *kind, uint64_t missed, uint64_t healed,
-			 double rate, bool rate_known)
+static json_t *eta(uint64_t missed, double rate)
 {
+	return rate >= 1 ? json_u64((uint64_t)((double)missed / rate)) : json_null();
+}
+
+/* Consumes h->waiting_for. rate: NULL when not known (yet). The band of the ETA is what the spread of the rate makes of
+ * it; at worst ten times. */
+static json_t *heal_item(struct heal_view *h, const char *name, const char *kind, uint64_t missed, uint64_t healed,
+			 const struct lun_rate *rate)
+{
+	double speed = rate ? rate->bytes_per_s : 0, spread = rate ? rate->spread : 0;
+	double slow = speed - spread > speed / 10 ? speed - spread : speed / 10;
+	json_t *item;
 	size_t waiting = json_array_size(h->waiting_for);
 	const char *state = "ok";
 	char cause[300] = "";
@@ -285,11 +294,12 @@ static json_t *heal_item(struct heal_view *h, const char *name, const char *kind
 			 h->v->heal_limit != EC_HEAL_AUTO && h->v->heal_limit != EC_HEAL_MAX ? "healing, throttled"
 			 : h->yields							       ? "healing, clients come first"
 												       : "healing");
-	return json_pack("{s:s,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:o}", "name", name, "kind", kind, "state", state, "cause",
+	item = json_pack("{s:s,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:o}", "name", name, "kind", kind, "state", state, "cause",
 			 cause[0] ? cause : NULL, "missed_bytes", json_u64(missed), "healed_bytes", json_u64(healed),
-			 "rate", json_u64(rate_known ? (uint64_t)rate : 0), "eta_s",
-			 rate_known && rate >= 1 ? json_u64((uint64_t)((double)missed / rate)) : json_null(),
-			 "waiting_for", h->waiting_for);
+			 "rate", json_u64((uint64_t)speed), "eta_s", eta(missed, speed), "waiting_for", h->waiting_for);
+	json_object_set_new(item, "eta_min_s", eta(missed, speed + spread));
+	json_object_set_new(item, "eta_max_s", eta(missed, slow));
+	return item;
 }
 
 static json_t *heal_lun_item(struct volume *v, const struct lun *l)
@@ -303,8 +313,8 @@ static json_t *heal_lun_item(struct volume *v, const struct lun *l)
 		heal_look(&h, i, &s);
 	}
 	snprintf(name, sizeof(name), "%s/%s", l->row.volume, l->row.name);
-	return heal_item(&h, name, "lun", s.missed_bytes, s.healed_bytes, l->rate.bytes_per_s,
-			 l->rate.since_ns && loop_now_ns() - l->rate.since_ns >= ETA_AFTER_NS);
+	bool known = l->rate.since_ns && loop_now_ns() - l->rate.since_ns >= ETA_AFTER_NS;
+	return heal_item(&h, name, "lun", s.missed_bytes, s.healed_bytes, known ? &l->rate : NULL);
 }
 
 /* The volume's own line: its names, and LUNs that are closed and wait. *ret_checking: some of that can be worked on
@@ -330,7 +340,7 @@ static json_t *heal_volume_item(struct volume *v, bool *ret_checking)
 	}
 	h.behind |= waiting > 0;
 	h.healing |= now;
-	item = heal_item(&h, v->row.name, "volume", missed, healed, 0, false);
+	item = heal_item(&h, v->row.name, "volume", missed, healed, NULL);
 	json_object_set_new(item, "luns_waiting", json_integer((json_int_t)waiting));
 	*ret_checking |= now;
 	return item;

@@ -24,6 +24,7 @@ enum lun_state { LUN_CLOSED, LUN_OPENING, LUN_OPEN, LUN_CLOSING };
 struct lun_rate { /* how fast healing goes, sampled by watch.c */
 	uint64_t sampled_ns, sampled_bytes, since_ns;
 	double bytes_per_s;
+	double spread; /* how far samples were from it, on average */
 };
 
 struct lun {

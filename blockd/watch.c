@@ -307,6 +307,9 @@ static void sample_rate(struct lun *l)
 	} else {
 		double rate = (double)(s.healed_bytes - r->sampled_bytes) * 1e9 / (double)(now - r->sampled_ns);
 
+		double off = rate > r->bytes_per_s ? rate - r->bytes_per_s : r->bytes_per_s - rate;
+
+		r->spread = r->bytes_per_s > 0 ? r->spread * (1 - RATE_WEIGHT) + off * RATE_WEIGHT : 0;
 		r->bytes_per_s = r->bytes_per_s > 0 ? r->bytes_per_s * (1 - RATE_WEIGHT) + rate * RATE_WEIGHT : rate;
 	}
 	r->sampled_ns = now;

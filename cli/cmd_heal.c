@@ -17,6 +17,7 @@
 static const struct column HEAL_COLUMNS[] = {
 	{"NAME", "name", COL_TEXT, false},        {"STATE", "state", COL_TEXT, false},      {"LEFT", "missed_bytes", COL_SIZE, false},
 	{"HEALED", "healed_bytes", COL_SIZE, false}, {"RATE", "rate", COL_SIZE, false},      {"ETA", "eta_s", COL_SECONDS, false},
+	{"AT LEAST", "eta_min_s", COL_SECONDS, true},  {"AT MOST", "eta_max_s", COL_SECONDS, true},
 	{"CAUSE", "cause", COL_TEXT, false},
 };
 
@@ -29,7 +30,7 @@ static int ask(const struct invocation *in, json_t **ret_result)
 }
 
 struct heal_sum {
-	uint64_t left, healed, rate, eta_s;
+	uint64_t left, healed, rate, eta_s, eta_min_s, eta_max_s;
 	bool eta_known, checking, waiting;
 	char cause[128];
 };
@@ -43,6 +44,8 @@ static struct heal_sum sum_up(const json_t *result)
 		s.left += field_u64(x, "missed_bytes");
 		s.healed += field_u64(x, "healed_bytes");
 		s.rate += field_u64(x, "rate");
+		s.eta_min_s = max_u64(s.eta_min_s, field_u64(x, "eta_min_s"));
+		s.eta_max_s = max_u64(s.eta_max_s, field_u64(x, "eta_max_s"));
 		const char *cause = json_string_value(json_object_get(x, "cause")), *state = json_string_value(json_object_get(x, "state"));
 		if (state != NULL && strcmp(state, "ok") != 0)
 			s.waiting = true;
@@ -52,21 +55,26 @@ static struct heal_sum sum_up(const json_t *result)
 	s.checking = json_is_true(json_object_get(result, "checking"));
 	s.eta_known = s.rate > 0;
 	s.eta_s = s.rate > 0 ? s.left / s.rate : 0;
+	s.eta_min_s = min_u64(s.eta_min_s, s.eta_s); /* the band is that of the slowest of several */
+	s.eta_max_s = max_u64(s.eta_max_s, s.eta_s);
 	return s;
 }
 
 static void print_progress(const struct invocation *in, const struct heal_sum *s, bool terminal)
 {
-	char left[SIZE_TEXT], healed[SIZE_TEXT], rate[SIZE_TEXT], eta[SIZE_TEXT], bar[BAR_WIDTH + 1];
+	char left[SIZE_TEXT], healed[SIZE_TEXT], rate[SIZE_TEXT], eta[3 * SIZE_TEXT] = "", bar[BAR_WIDTH + 1];
 	if (want_quiet(in))
 		return;
+	if (s->eta_known) {
+		char about[SIZE_TEXT], least[SIZE_TEXT], most[SIZE_TEXT];
+		snprintf(eta, sizeof(eta), "about %s to go (%s to %s)", duration_text(s->eta_s, about), duration_text(s->eta_min_s, least), duration_text(s->eta_max_s, most));
+	}
 	uint64_t total = s->left + s->healed, filled = total > 0 ? s->healed * BAR_WIDTH / total : 0;
 	for (unsigned i = 0; i < BAR_WIDTH; i++)
 		bar[i] = i < filled ? '#' : '.';
 	bar[BAR_WIDTH] = '\0';
-	printf("%sheal [%s] %5.1f %%  %s left, %s done, %s/s, %s%s%s%s%s", terminal ? "\r\033[K" : "", bar, total > 0 ? 100.0 * (double)s->healed / (double)total : 0.0,
-	       size_text(s->left, left), size_text(s->healed, healed), size_text(s->rate, rate), s->eta_known ? "about " : "", s->eta_known ? duration_text(s->eta_s, eta) : "",
-	       s->eta_known ? " to go" : "", s->cause[0] ? "  " : "", s->cause);
+	printf("%sheal [%s] %5.1f %%  %s left, %s done, %s/s%s%s%s%s", terminal ? "\r\033[K" : "", bar, total > 0 ? 100.0 * (double)s->healed / (double)total : 0.0,
+	       size_text(s->left, left), size_text(s->healed, healed), size_text(s->rate, rate), eta[0] ? ", " : "", eta, s->cause[0] ? "  " : "", s->cause);
 	if (!terminal)
 		putchar('\n');
 	fflush(stdout);

@@ -290,7 +290,6 @@ static const struct file_ops posix_file_ops = {
     .stat = posix_file_stat,
     .seek_data = posix_seek_data,
     .seek_hole = posix_seek_hole,
-    .uncache = posix_uncache,
 };
 
 int file_posix_new(int fd, struct file **ret)
@@ -300,6 +299,7 @@ int file_posix_new(int fd, struct file **ret)
 	if (!p)
 		return -ENOMEM;
 	p->f.ops = &posix_file_ops;
+	p->f.uncache = posix_uncache;
 	p->fd = fd;
 	*ret = &p->f;
 	return 0;

@@ -79,8 +79,6 @@ struct file_ops {
 	/* Next data / hole at or after off: offset, or -ENXIO past the end. */
 	int64_t (*seek_data)(struct file *f, uint64_t off);
 	int64_t (*seek_hole)(struct file *f, uint64_t off);
-	/* What is cached of the range and not dirty is dropped; a hint, does not block. NULL: there is no cache. */
-	void (*uncache)(struct file *f, uint64_t off, uint64_t len);
 };
 
 struct store {
@@ -88,6 +86,8 @@ struct store {
 };
 struct file {
 	const struct file_ops *ops;
+	/* What is cached of the range and not dirty is dropped; a hint, does not block. NULL: there is no cache. */
+	void (*uncache)(struct file *f, uint64_t off, uint64_t len);
 };
 
 /* A store on a real directory. Missing directory: -ENOENT. */
@@ -125,7 +125,7 @@ static inline int file_allocate(struct file *f, enum file_alloc_mode m, uint64_t
 static inline int file_truncate(struct file *f, uint64_t size) YIELDS { return f->ops->truncate(f, size); }
 static inline int file_stat(struct file *f, struct file_info *ret) YIELDS { return f->ops->stat(f, ret); }
 static inline int64_t file_seek_data(struct file *f, uint64_t off) YIELDS { return f->ops->seek_data(f, off); }
-static inline void file_uncache(struct file *f, uint64_t off, uint64_t len) { if (f->ops->uncache) f->ops->uncache(f, off, len); }
+static inline void file_uncache(struct file *f, uint64_t off, uint64_t len) { if (f->uncache) f->uncache(f, off, len); }
 static inline int64_t file_seek_hole(struct file *f, uint64_t off) YIELDS { return f->ops->seek_hole(f, off); }
 
 #endif

@@ -159,7 +159,7 @@ static int64_t f_seek_hole(struct file *f, uint64_t off)
 	return seek(f, off, false);
 }
 
-static const struct file_ops FILE_OPS = {f_close, f_pread, f_pwritev, f_datasync, f_allocate, f_truncate, f_stat, f_seek_data, f_seek_hole, NULL};
+static const struct file_ops FILE_OPS = {f_close, f_pread, f_pwritev, f_datasync, f_allocate, f_truncate, f_stat, f_seek_data, f_seek_hole};
 
 /* ---- store ---- */
 

@@ -142,7 +142,7 @@ static inline int64_t cf_seek_hole(struct file *f, uint64_t off)
 }
 
 static const struct file_ops crash_file_ops = {cf_close,    cf_pread, cf_pwritev,   cf_datasync, cf_allocate,
-					       cf_truncate, cf_stat,  cf_seek_data, cf_seek_hole, NULL};
+					       cf_truncate, cf_stat,  cf_seek_data, cf_seek_hole};
 
 static inline struct crash_inode *crash_inode_of(struct crash_store *s, const char *path, uint64_t ino)
 {

@@ -100,7 +100,7 @@ static int64_t cf_seek_hole(struct file *f, uint64_t off)
 }
 
 static const struct file_ops cut_file_ops = {cf_close,    cf_pread, cf_pwritev,   cf_datasync, cf_allocate,
-					     cf_truncate, cf_stat,  cf_seek_data, cf_seek_hole, NULL};
+					     cf_truncate, cf_stat,  cf_seek_data, cf_seek_hole};
 
 static void cs_close(struct store *s)
 {
