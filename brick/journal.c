@@ -436,6 +436,23 @@ int journal_read_payload(struct journal *j, uint64_t lsn, uint32_t payload_off, 
 
 /* ---- life ---- */
 
+/* What the scan found is written once more. After a failed sync the kernel shows bytes that it takes for written and the disk never got: only what is
+ * written anew does the next sync write. */
+static int rewrite(struct journal *j) YIELDS
+{
+	uint8_t *p = malloc(SCAN_WINDOW / 4);
+	int rc = p ? 0 : -ENOMEM;
+	for (uint64_t at = j->trim; at < j->end && rc == 0;) {
+		uint64_t off = at % j->cfg.size_bytes;
+		size_t want = (size_t)min_u64(min_u64(j->end - at, SCAN_WINDOW / 4), j->cfg.size_bytes - off);
+		ssize_t n = file_pread(j->cfg.file, p, want, off);
+		rc = n < 0 ? (int)n : (size_t)n < want ? -EIO : file_pwrite(j->cfg.file, p, want, off);
+		at += want;
+	}
+	free(p);
+	return rc;
+}
+
 int journal_open(const struct journal_config *cfg, int (*fn)(void *, struct record *), void *arg, struct journal **ret,
 		 struct err *e) YIELDS
 {
@@ -450,6 +467,8 @@ int journal_open(const struct journal_config *cfg, int (*fn)(void *, struct reco
 	waitq_init(&j->idle_q);
 	int rc = scan_run(j, j->trim, j->trim + cfg->size_bytes, fn, arg, &j->end, &j->prev_crc);
 	j->written = j->end;
+	if (rc == 0)
+		rc = rewrite(j);
 	if (rc == 0)
 		rc = file_datasync(cfg->file); /* a process crash left it in the page cache only */
 	j->durable = j->end;
