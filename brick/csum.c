@@ -56,6 +56,12 @@ static void touch(struct csum *c, uint32_t row)
 	c->dirty |= UINT64_C(1) << (row / CSUM_PAGE_ROWS);
 }
 
+void csum_clear(struct csum *c)
+{
+	memset(c->v, 0, (size_t)c->pages * MYFS_BLOCK);
+	c->dirty = c->pages == CSUM_PAGES_MAX ? UINT64_MAX : (UINT64_C(1) << c->pages) - 1;
+}
+
 int csum_load(struct csum *c, struct file *f)
 {
 	ssize_t n = file_pread(f, c->v, (size_t)c->pages * MYFS_BLOCK, 0);

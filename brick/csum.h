@@ -23,6 +23,8 @@ struct csum {
 /* 0 or -ENOMEM. rows at most CSUM_PAGES_MAX * CSUM_PAGE_ROWS. */
 int csum_init(struct csum *c, uint32_t rows);
 void csum_release(struct csum *c);
+/* No row holds anything, whatever the file said. */
+void csum_clear(struct csum *c);
 int csum_load(struct csum *c, struct file *f) YIELDS;
 /* Writes the dirty pages; they are clean when this succeeds (unless changed meanwhile). Not synced. */
 int csum_save(struct csum *c, struct file *f) YIELDS;

@@ -87,6 +87,15 @@ static int make_file(struct frag *f)
 	return rc ? rc : shards_add(t, &f->domain, f->shard);
 }
 
+/* True when a file at the handle never got as far as its size: nothing in it was ever durable, a checkpoint ends with the names. */
+static bool is_stillborn(struct frag *f, const char *handle)
+{
+	uint8_t size[8];
+
+	return f->shard > 0 && !shards_has(f->tree, &f->domain, f->shard) &&
+	       tree_getxattr(f->tree, handle, XATTR_EC_SIZE, size, sizeof(size)) == -ENODATA;
+}
+
 /* True when the file at the handle is complete: all steps of make_file were done. */
 static bool is_complete(struct frag *f, const char *handle)
 {
@@ -107,6 +116,7 @@ static int load(struct frag *f, bool create)
 	rc = store_open(f->tree->store, tree_handle_path(&f->gfid, handle), O_RDWR, 0, &f->data);
 	bool named = f->shard > 0 && shards_has(f->tree, &f->domain, f->shard);
 	f->inherited = rc == 0;
+	bool stillborn = rc == 0 && is_stillborn(f, handle), fresh = stillborn || (rc == -ENOENT && !named);
 	if ((rc == -ENOENT && (create || named)) || (rc == 0 && !is_complete(f, handle))) {
 		file_close(f->data);
 		f->data = NULL;
@@ -115,8 +125,12 @@ static int load(struct frag *f, bool create)
 		if (!rc)
 			rc = store_open(f->tree->store, handle, O_RDWR, 0, &f->data);
 	}
+	if (!rc && stillborn)
+		rc = file_truncate(f->data, 0);
 	if (!rc)
 		rc = open_sums(f);
+	if (!rc && fresh)
+		csum_clear(&f->sums); /* a loss of power took the file away, or a part of it, and not them */
 	return rc ? rc : find_unsummed_data(f);
 }
 
