@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "core/base/buf.h"
+#include "ec/ec_priv.h"
 #include "tests/sim/schedule.h"
 
 #define POLL_NS (10 * NS_PER_MS)
@@ -29,7 +30,7 @@ void clients_init(struct schedule *s)
 	for (unsigned i = 0; i < OP_N; i++)
 		s->weight[i] = 0.05 + (double)prng_below(&s->prng, 1000) / 1000.0;
 	s->weight[OP_WRITE] *= 3;
-	s->weight[OP_FLUSH] *= 0.2;
+	s->weight[OP_FLUSH] *= 0.05 * (double)(1u << prng_below(&s->prng, 5));
 	s->weight[OP_ZERO] *= 0.3;
 	s->weight[OP_SCRUB] *= 0.05;
 	s->p_small = (double)prng_below(&s->prng, 100) / 100.0;
@@ -62,12 +63,13 @@ static struct oracle_range range_pick(struct client *c)
 	uint64_t chunk = s->cfg.chunk_bytes / ORACLE_SECTOR, stripe = chunk * s->cfg.k, all = (uint64_t)a->nblocks * ORACLE_SECTORS;
 	uint64_t unit = ORACLE_SECTORS, n = ORACLE_SECTORS;
 	if (!prng_chance(r, s->p_small)) {
-		switch (prng_below(r, 6)) {
+		switch (prng_below(r, 7)) {
 		case 0: n = ORACLE_SECTORS * (1 + prng_below(r, 8)); break;
 		case 1: unit = n = chunk; break;
 		case 2: unit = n = stripe; break;
 		case 3: unit = stripe; n = stripe * (1 + prng_below(r, 6)); break;
 		case 4: n = ORACLE_SECTORS * (1 + prng_below(r, 200)); break;
+		case 5: unit = chunk; n = stripe - chunk + (s->cfg.k == 1) * chunk; break; /* all but one chunk */
 		default: unit = stripe; n = SIM_IO_MAX / ORACLE_SECTOR; break;
 		}
 	}
@@ -98,6 +100,16 @@ static void note_failure(struct client *c, const char *what, struct oracle_range
 	schedule_violation(s, "%s failed although no more was broken than the set survives: %s", what, err_name(rc));
 }
 
+/* Names the owner's view when just K bricks are in it; 0: it is another one. */
+static uint64_t view_at_k(const struct client *c)
+{
+	struct ec_domain_status st;
+	if (c->gw->domain == NULL || c->turn != c->s->cluster.turns)
+		return 0;
+	ec_domain_status(c->gw->domain, &st);
+	return mask_count(st.insync) == c->s->cfg.k ? st.epoch << 32 | st.view_ver : 0;
+}
+
 static int op_write(struct client *c, bool zero) YIELDS
 {
 	struct schedule *s = c->s;
@@ -105,6 +117,7 @@ static int op_write(struct client *c, bool zero) YIELDS
 	bool fua = prng_chance(&c->prng, s->p_fua);
 	uint32_t shard = s->areas[x.area].shard;
 	struct iovec v = {c->buffer, (size_t)x.nsectors * ORACLE_SECTOR};
+	uint64_t at_k = s->flushed_at_k == view_at_k(c) ? s->flushed_at_k : 0;
 	uint64_t id = oracle_write_begin(s->oracle, x, zero, c->turn, now(s), zero ? NULL : c->buffer);
 
 	world_trace(s->world, "g%u.%u %s%s %llu: %u/%llu+%u", c->gw->index, c->index, zero ? "zero" : "write", fua ? " fua" : "", (unsigned long long)id, shard,
@@ -116,7 +129,8 @@ static int op_write(struct client *c, bool zero) YIELDS
 		note_failure(c, zero ? "zero" : "write", x, rc);
 		return rc;
 	}
-	oracle_write_acked(s->oracle, x, id, fua, now(s));
+	/* With only K in sync all along since a flush, nothing it may lean on can be lost either (H12). */
+	oracle_write_acked(s->oracle, x, id, fua || (at_k != 0 && at_k == view_at_k(c)), now(s));
 	world_trace(s->world, "g%u.%u done %llu", c->gw->index, c->index, (unsigned long long)id);
 	return 0;
 }
@@ -148,12 +162,16 @@ static int op_flush(struct client *c) YIELDS
 	struct schedule *s = c->s;
 	uint64_t begun = now(s);
 	bool rolled = oracle_in_rollback(s->oracle);
-	uint64_t rollbacks = s->result->rollbacks;
+	uint64_t rollbacks = s->result->rollbacks, at_k = view_at_k(c);
 
 	int rc = ec_flush(c->gw->domain);
 	world_trace(s->world, "g%u.%u flush since %.6f: %s", c->gw->index, c->index, (double)begun / 1e9, rc ? err_name(rc) : "done");
 	if (rc == 0 && !rolled && rollbacks == s->result->rollbacks)
+	{
 		oracle_flushed(s->oracle, begun);
+		if (at_k != 0 && at_k == view_at_k(c))
+			s->flushed_at_k = at_k;
+	}
 	if (rc < 0) {
 		s->result->failed_ops++;
 		if (rc != -MYFS_E_FENCED && s->live && s->result->rollbacks == 0)

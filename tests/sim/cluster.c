@@ -7,6 +7,7 @@
 #include "brick/brick_priv.h"
 #include "brick/tree.h"
 #include "core/rpc/rpc.h"
+#include "ec/ec_priv.h"
 
 #define RETRY_NS (200 * NS_PER_MS)
 #define RESERVE_BYTES MIB(4)
@@ -45,7 +46,7 @@ void cluster_init(struct cluster *c, struct world *w, const struct cluster_confi
 			disk_clone(b->disk, cfg->images[i]);
 			b->formatted = true;
 		}
-		b->checkpoint_bytes = KIB(64) << prng_below(world_prng(w), 8);
+		b->checkpoint_bytes = KIB(4) << prng_below(world_prng(w), 12);
 	}
 	for (uint32_t i = 0; i < cfg->gateways; i++) {
 		char name[16];
@@ -217,11 +218,17 @@ void cluster_brick_wipe(struct cluster *c, uint32_t i)
 		disk_clone(b->disk, c->cfg.images[i]);
 }
 
+uint64_t cluster_brick_promised(const struct cluster *c, uint32_t i)
+{
+	const struct brick *b = c->bricks[i].brick;
+	return b != NULL ? b->overlay.bytes + b->prep_bytes : 0;
+}
+
 void cluster_brick_fill(struct cluster *c, uint32_t i, uint64_t more)
 {
 	struct sim_brick *b = &c->bricks[i];
 	if (b->brick != NULL)
-		disk_set_capacity(b->disk, disk_used(b->disk) + b->brick->overlay.bytes + RESERVE_BYTES + more);
+		disk_set_capacity(b->disk, disk_used(b->disk) + cluster_brick_promised(c, i) + RESERVE_BYTES + more);
 }
 
 uint32_t cluster_serving(const struct cluster *c)
@@ -265,6 +272,11 @@ static int domain_open(struct sim_gateway *gw) YIELDS
 		world_trace(c->world, "%s does not open: %s (%s)", host_name(gw->host), e.text, err_name(rc));
 		return rc;
 	}
+	if (d->epoch < c->epoch) { /* somebody newer was faster */
+		ec_domain_close(d);
+		return -MYFS_E_FENCED;
+	}
+	c->epoch = d->epoch;
 	gw->turn = ++c->turns;
 	c->created = true;
 	gw->domain = d;

@@ -64,7 +64,7 @@ struct cluster {
 	struct gfid volume, lun;
 	struct sim_brick bricks[SIM_MAX_BRICKS];
 	struct sim_gateway gateways[SIM_MAX_GATEWAYS];
-	uint64_t turns;
+	uint64_t turns, epoch; /* of the latest turn */
 	bool created;          /* the domain has been served once */
 };
 
@@ -79,6 +79,8 @@ void cluster_brick_kill(struct cluster *c, uint32_t i, bool power_loss);
 /* A new, empty disk, formatted under the same identity (by the next start when there are no images); the host is down. */
 void cluster_brick_wipe(struct cluster *c, uint32_t i);
 uint32_t cluster_serving(const struct cluster *c); /* mask */
+/* Bytes of rows it has promised to write and has not yet. */
+uint64_t cluster_brick_promised(const struct cluster *c, uint32_t i);
 /* The disk is about to be full: what was promised still fits, `more` new bytes too. */
 void cluster_brick_fill(struct cluster *c, uint32_t i, uint64_t more);
 

@@ -82,9 +82,11 @@ struct inode *inode_new(struct disk *d, uint32_t mode)
 	return i;
 }
 
-static void forget_dirty(struct inode *i)
+static void forget_dirty(struct inode *i, bool all)
 {
 	list_for_each_safe(x, &i->dirty, struct dirty, node) {
+		if (x->forgotten && !all)
+			continue;
 		for (unsigned k = 0; k < x->n; k++)
 			page_unref(x->versions[k]);
 		i->dirty_at[x->index] = NULL;
@@ -95,7 +97,7 @@ static void forget_dirty(struct inode *i)
 
 void inode_free(struct inode *i)
 {
-	forget_dirty(i);
+	forget_dirty(i, true);
 	free(i->dirty_at);
 	pages_free(&i->cur);
 	pages_free(&i->durable);
@@ -134,6 +136,7 @@ static void note_version(struct disk *d, struct inode *i, size_t index)
 {
 	bool fresh;
 	struct dirty *x = dirty_of(i, index, &fresh);
+	x->forgotten = false;
 	if (fresh)
 		return; /* the version before the first unsynced write is the durable one */
 	unsigned slot = x->n < MAX_VERSIONS ? x->n++ : (unsigned)prng_below(world_prng(d->world), MAX_VERSIONS);
@@ -232,17 +235,27 @@ int inode_truncate(struct disk *d, struct inode *i, uint64_t size)
 void inode_sync(struct inode *i)
 {
 	list_for_each(x, &i->dirty, struct dirty, node) {
+		if (x->forgotten)
+			continue;
 		pages_grow(&i->durable, x->index + 1);
 		page_unref(i->durable.v[x->index]);
 		i->durable.v[x->index] = page_ref(page_at(i->cur.v, i->cur.n, x->index));
 	}
-	forget_dirty(i);
+	forget_dirty(i, false);
 	i->durable_size = i->size;
+}
+
+void inode_sync_failed(struct inode *i)
+{
+	list_for_each(x, &i->dirty, struct dirty, node)
+		x->forgotten = true;
 }
 
 static const uint8_t *version_bytes(const struct inode *i, const struct dirty *x, unsigned pick)
 {
 	static const uint8_t zeros[MYFS_BLOCK];
+	if (x->forgotten)
+		pick = 0;
 	const struct page *p = pick == 0 ? page_at(i->durable.v, i->durable.n, x->index) : pick <= x->n ? x->versions[pick - 1] : page_at(i->cur.v, i->cur.n, x->index);
 	return p != NULL ? p->data : zeros;
 }
@@ -276,7 +289,7 @@ void inode_crash(struct disk *d, struct inode *i)
 		page_unref(i->durable.v[x->index]);
 		i->durable.v[x->index] = page_ref(i->cur.v[x->index]);
 	}
-	forget_dirty(i);
+	forget_dirty(i, true);
 	if (i->size == i->durable_size)
 		return;
 	if (prng_chance(world_prng(d->world), 0.5))
@@ -415,6 +428,11 @@ void disk_fail(struct disk *d, enum disk_fault kind, unsigned n)
 void disk_set_capacity(struct disk *d, uint64_t bytes)
 {
 	d->capacity_pages = bytes / MYFS_BLOCK;
+}
+
+uint64_t disk_capacity(const struct disk *d)
+{
+	return d->capacity_pages * MYFS_BLOCK;
 }
 
 uint64_t disk_used(const struct disk *d)

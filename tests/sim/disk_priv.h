@@ -23,6 +23,7 @@ struct pages {
 struct dirty {
 	struct list node;
 	size_t index;
+	bool forgotten;          /* a failed sync marked it clean: later ones do not write it, unless it is written again */
 	unsigned n;
 	struct page *versions[MAX_VERSIONS];
 };
@@ -108,6 +109,7 @@ size_t inode_read(const struct inode *i, uint64_t off, uint8_t *dst, size_t len)
 int inode_punch(struct disk *d, struct inode *i, uint64_t off, uint64_t len);
 int inode_truncate(struct disk *d, struct inode *i, uint64_t size);
 void inode_sync(struct inode *i);
+void inode_sync_failed(struct inode *i);
 void inode_crash(struct disk *d, struct inode *i);
 void disk_drop_handles(struct disk *d);
 

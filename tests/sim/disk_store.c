@@ -95,12 +95,14 @@ static int f_datasync(struct file *f)
 {
 	struct sim_file *x = file_of(f);
 	/* What was written before the call gets durable; what is written while it runs may or may not be included. */
-	bool early = prng_chance(world_prng(x->disk->world), 0.5);
+	bool early = x->disk->fail[DISK_FAIL_SYNC] == 0 && prng_chance(world_prng(x->disk->world), 0.5);
 	if (early)
 		inode_sync(x->inode);
 	pause_ns(x->disk, SYNC_MIN_NS + prng_below(world_prng(x->disk->world), SYNC_SPREAD_NS));
-	if (injected(x->disk, DISK_FAIL_SYNC))
+	if (injected(x->disk, DISK_FAIL_SYNC)) {
+		inode_sync_failed(x->inode);
 		return -EIO;
+	}
 	if (!early)
 		inode_sync(x->inode);
 	return 0;

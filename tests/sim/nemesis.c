@@ -13,7 +13,7 @@
 
 static const char *const FAULT_NAMES[FAULT_N] = {
 	"kill", "power", "kill-all", "power-all", "wipe", "gateway-kill", "gateway-close", "gateway-steal",
-	"gateway-split", "block", "block-one-way", "cut", "cut-all",
+	"gateway-split", "gateway-duel", "ambush", "block", "block-one-way", "cut", "cut-all",
 	"delay", "slow-disk", "stuck-disk", "read-eio", "write-eio", "sync-eio", "no-space", "rot", "lost-write", "misdirected",
 };
 
@@ -48,6 +48,8 @@ void nemesis_init(struct schedule *s)
 		s->fault_weight[f] = on ? weight : 0;
 	}
 	s->faults_wanted = s->wide ? UINT64_MAX : 1 + prng_below(&s->prng, 14);
+	if (s->fault_weight[FAULT_AMBUSH] > 0)
+		ambush_init(s);
 	s->early_faults = prng_chance(&s->prng, 0.2);
 	s->fault_gap_ns = s->wide ? (NS_PER_MS * 10) << prng_below(&s->prng, 9) : (NS_PER_MS * 4) << prng_below(&s->prng, 6);
 	for (unsigned i = 0; i < SIM_MAX_BRICKS; i++)
@@ -66,9 +68,15 @@ static void set_bad(struct schedule *s, uint32_t b)
 	bad_since[b] = now(s);
 }
 
-static bool may_break(const struct schedule *s, uint32_t b)
+bool nemesis_may_break(const struct schedule *s, uint32_t b)
 {
 	return !s->live || mask_count(s->bad | s->rotten | MASK(b)) <= s->cluster.tolerates;
+}
+
+bool nemesis_may_break_all(const struct schedule *s)
+{
+	/* K firm members go on alone: with rot among them that is not enough. And those that lie down do not fall. */
+	return !s->live || (s->rotten == 0 && mask_count(s->bad) <= s->cluster.tolerates);
 }
 
 /* Brick b's memory goes now. */
@@ -154,7 +162,7 @@ static bool gateway_split(struct schedule *s)
 	struct sim_gateway *gw = cluster_owner(&s->cluster);
 	uint32_t b = gw == NULL || prng_chance(&s->prng, 0.3) ? (uint32_t)prng_below(&s->prng, s->cluster.n) : clients_hot_brick(s, gw);
 	if (gw == NULL || s->split_gateway != SIM_MAX_GATEWAYS || s->bricks[b].calm_ns != UINT64_MAX || !host_is_up(s->cluster.bricks[b].host) ||
-	    !may_break(s, b) || cluster_opening(&s->cluster))
+	    !nemesis_may_break(s, b) || cluster_opening(&s->cluster))
 		return false;
 	links_block(s, b, true, true);
 	s->split_gateway = gw->index;
@@ -254,7 +262,7 @@ static void ends_due(struct schedule *s)
 
 /* ---- faults ---- */
 
-static void stop_brick(struct schedule *s, uint32_t b, bool power)
+void nemesis_stop_brick(struct schedule *s, uint32_t b, bool power)
 {
 	if (!host_is_up(s->cluster.bricks[b].host))
 		return;
@@ -265,7 +273,7 @@ static void stop_brick(struct schedule *s, uint32_t b, bool power)
 	s->bricks[b].revive_ns = now(s) + some_time(s);
 }
 
-static void kill_gateway(struct schedule *s, uint32_t g)
+void nemesis_kill_gateway(struct schedule *s, uint32_t g)
 {
 	clients_forget(s, g);
 	if (host_is_up(s->cluster.gateways[g].host))
@@ -275,15 +283,15 @@ static void kill_gateway(struct schedule *s, uint32_t g)
 void nemesis_power_all(struct schedule *s, bool gateways)
 {
 	for (uint32_t b = 0; b < s->cluster.n; b++)
-		stop_brick(s, b, true);
+		nemesis_stop_brick(s, b, true);
 	for (uint32_t g = 0; g < s->cluster.cfg.gateways && gateways; g++)
-		kill_gateway(s, g);
+		nemesis_kill_gateway(s, g);
 }
 
 void nemesis_kill_all(struct schedule *s)
 {
 	for (uint32_t b = 0; b < s->cluster.n; b++)
-		stop_brick(s, b, false);
+		nemesis_stop_brick(s, b, false);
 }
 
 void nemesis_lose(struct schedule *s, uint32_t bricks)
@@ -292,9 +300,14 @@ void nemesis_lose(struct schedule *s, uint32_t bricks)
 	for (uint32_t m = bricks; m; m &= m - 1) {
 		uint32_t b = (uint32_t)__builtin_ctz(m);
 		world_trace(s->world, "b%u never returns", b);
-		stop_brick(s, b, true);
+		nemesis_stop_brick(s, b, true);
 		s->bricks[b].revive_ns = UINT64_MAX;
 	}
+}
+
+void nemesis_cut(struct schedule *s, uint32_t b)
+{
+	set_bad(s, b);
 }
 
 static void soon_calm(struct schedule *s, uint32_t b)
@@ -324,11 +337,11 @@ static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
 	switch (f) {
 	case FAULT_KILL:
 	case FAULT_POWER:
-		stop_brick(s, b, f == FAULT_POWER);
+		nemesis_stop_brick(s, b, f == FAULT_POWER);
 		break;
 	case FAULT_WIPE:
 		memory_lost(s, b);
-		stop_brick(s, b, false);
+		nemesis_stop_brick(s, b, false);
 		cluster_brick_wipe(&s->cluster, b);
 		s->rotten &= ~MASK(b);
 		break;
@@ -404,7 +417,7 @@ static bool wide_fault(struct schedule *s, enum fault f)
 	case FAULT_GATEWAY_KILL:
 		for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
 			if (s->cluster.gateways[g].running && prng_chance(&s->prng, 0.8))
-				kill_gateway(s, g);
+				nemesis_kill_gateway(s, g);
 		return true;
 	case FAULT_GATEWAY_CLOSE:
 		if (gw != NULL)
@@ -416,6 +429,14 @@ static bool wide_fault(struct schedule *s, enum fault f)
 		return true;
 	case FAULT_GATEWAY_SPLIT:
 		gateway_split(s);
+		return true;
+	case FAULT_GATEWAY_DUEL:
+		for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
+			if (!s->cluster.gateways[g].running)
+				cluster_gateway_start(&s->cluster, g);
+		return true;
+	case FAULT_AMBUSH:
+		ambush_arm(s);
 		return true;
 	default:
 		return false;
@@ -441,13 +462,13 @@ static void new_fault(struct schedule *s)
 	enum fault f = fault_pick(s);
 	if (f == FAULT_N || (s->live && mask_count(s->bad) > s->cluster.tolerates))
 		return; /* nothing is switched on, or the cluster is getting up after all of it fell */
-	if (s->live && s->rotten != 0 && (f == FAULT_KILL_ALL || f == FAULT_POWER_ALL || f == FAULT_CUT_ALL))
-		return; /* K firm members go on alone: with rot among them that is not enough */
+	if ((f == FAULT_KILL_ALL || f == FAULT_POWER_ALL || f == FAULT_CUT_ALL) && !nemesis_may_break_all(s))
+		return;
 	if (mask_count(cluster_serving(&s->cluster)) < s->cluster.n / 2 || (cluster_opening(&s->cluster) && prng_chance(&s->prng, 0.8)))
 		return; /* those that lie down do not fall; a takeover is disturbed now and then, not always */
 	if (!wide_fault(s, f)) {
 		uint32_t b = (uint32_t)prng_below(&s->prng, s->cluster.n);
-		if (!host_is_up(s->cluster.bricks[b].host) || (!harmless(f) && !may_break(s, b)))
+		if (!host_is_up(s->cluster.bricks[b].host) || (!harmless(f) && !nemesis_may_break(s, b)))
 			return;
 		world_trace(s->world, "fault: %s of b%u", fault_name(f), b);
 		brick_fault(s, f, b);
@@ -460,16 +481,30 @@ static void new_fault(struct schedule *s)
 
 /* ---- face ---- */
 
+/* I12: what a brick promised to write fits on its disk. */
+static void check_space(struct schedule *s)
+{
+	for (uint32_t b = 0; b < s->cluster.n; b++) {
+		struct disk *d = s->cluster.bricks[b].disk;
+		uint64_t promised = cluster_brick_promised(&s->cluster, b);
+		if (promised > 0 && disk_used(d) + promised > disk_capacity(d))
+			schedule_violation(s, "b%u promised %llu bytes more than its disk holds", b,
+					   (unsigned long long)(disk_used(d) + promised - disk_capacity(d)));
+	}
+}
+
 void nemesis_step(struct schedule *s, bool faults)
 {
 	ends_due(s);
 	notice(s);
+	check_space(s);
 	if (faults && s->faults_done < s->faults_wanted && (s->cluster.created || s->early_faults) && prng_chance(&s->prng, (double)NS_PER_MS * 5 / (double)s->fault_gap_ns))
 		new_fault(s);
 }
 
 void nemesis_end(struct schedule *s)
 {
+	s->ambush.armed = false;
 	for (uint32_t b = 0; b < s->cluster.n; b++) {
 		s->bricks[b].calm_ns = min_u64(s->bricks[b].calm_ns, now(s));
 		if (s->bricks[b].revive_ns != UINT64_MAX)

@@ -9,6 +9,8 @@
  * the order sent, and each arrival takes the first of it: however long links were blocked, nothing overtakes. */
 #include <stdio.h>
 
+#include "core/base/bytes.h"
+#include "core/rpc/rpc.h"
 #include "tests/sim/world.h"
 
 #define LATENCY_MIN_NS 5000
@@ -22,6 +24,8 @@ enum segment_kind { SEGMENT_BYTES, SEGMENT_END, SEGMENT_RESET };
 struct segment {
 	struct list node;
 	enum segment_kind kind;
+	bool frame;              /* the end of a frame, this one: */
+	struct message message;
 	size_t len, used;
 	uint8_t bytes[];
 };
@@ -36,6 +40,8 @@ struct sim_stream {
 	struct list inbox;          /* arrived segments */
 	size_t inbox_bytes, under_way;
 	uint64_t last_arrival_ns;   /* of what this end sent */
+	uint8_t head[RPC_HEADER_BYTES]; /* of the frame being sent, when somebody asks about frames */
+	size_t head_have, frame_left;
 	bool reset, ended;          /* ended: orderly, after the inbox */
 	bool in_recv;
 	struct waitq q;             /* a receiver, or a sender waiting for room */
@@ -74,6 +80,15 @@ struct sim_net {
 static struct sim_net *nets[MAX_LINKS];
 static unsigned n_nets;
 static uint64_t next_stream_id;
+
+static message_fn *on_message;
+static void *on_message_arg;
+
+void world_on_message(message_fn *fn, void *arg)
+{
+	on_message = fn;
+	on_message_arg = arg;
+}
 
 static struct link *link_to(struct sim_net *from, struct sim_net *to)
 {
@@ -145,8 +160,16 @@ static void arrive(void *arg)
 		world_after(host_world(a->from->host), NULL, BLOCKED_POLL_NS, arrive, a);
 		return;
 	}
-	if (x != NULL && !list_empty(&x->coming))
-		take_segment(x, list_first(&x->coming, struct segment, node));
+	if (x != NULL && !list_empty(&x->coming)) {
+		struct segment *g = list_first(&x->coming, struct segment, node);
+		if (g->frame && !x->reset && on_message != NULL && on_message(on_message_arg, &g->message) == MESSAGE_CUTS) {
+			stream_set_reset(x);
+			if (x->peer != NULL)
+				stream_set_reset(x->peer);
+		} else {
+			take_segment(x, g);
+		}
+	}
 	list_del(&a->node);
 	free(a);
 }
@@ -174,6 +197,50 @@ static void post(struct sim_stream *from, struct segment *g)
 	from->under_way += g->len;
 	list_push_back(&to->coming, &g->node);
 	world_after(w, NULL, arrival - world_now_ns(w), arrive, a);
+}
+
+static void post_bytes(struct sim_stream *x, const uint8_t *p, size_t len, bool frame)
+{
+	struct segment *g = segment_new(SEGMENT_BYTES, len);
+	memcpy(g->bytes, p, len);
+	if (frame) {
+		struct rcur c = rcur_of(x->head, RPC_HEADER_BYTES);
+		(void)rcur_be32(&c); /* magic */
+		uint16_t type = rcur_be16(&c), flags = rcur_be16(&c);
+		struct rcur status = rcur_of(x->head + RPC_HEADER_BYTES - 4, 4);
+		g->frame = true;
+		g->message = (struct message){x->net->host, x->peer->net->host, type, (flags & RPC_FLAG_REPLY) != 0, rcur_be32(&status)};
+	}
+	post(x, g);
+}
+
+/* Cuts what is sent at the ends of frames. */
+static void post_frames(struct sim_stream *x, const uint8_t *p, size_t len)
+{
+	size_t from = 0, at = 0;
+	while (at < len) {
+		if (x->head_have < RPC_HEADER_BYTES) {
+			size_t n = min_u64(RPC_HEADER_BYTES - x->head_have, len - at);
+			memcpy(x->head + x->head_have, p + at, n);
+			x->head_have += n;
+			at += n;
+			if (x->head_have < RPC_HEADER_BYTES)
+				break;
+			struct rcur body = rcur_of(x->head + 12, 4), payload = rcur_of(x->head + 40, 4);
+			x->frame_left = (size_t)rcur_be32(&body) + rcur_be32(&payload);
+		} else {
+			size_t n = min_u64(x->frame_left, len - at);
+			x->frame_left -= n;
+			at += n;
+		}
+		if (x->head_have == RPC_HEADER_BYTES && x->frame_left == 0) {
+			post_bytes(x, p + from, at - from, true);
+			from = at;
+			x->head_have = 0;
+		}
+	}
+	if (from < len)
+		post_bytes(x, p + from, len - from, false);
 }
 
 static void post_end(struct sim_stream *from, enum segment_kind kind)
@@ -228,7 +295,12 @@ static int sim_send(struct stream *s, const struct iovec *v, unsigned n)
 		memcpy(g->bytes + at, v[i].iov_base, v[i].iov_len);
 		at += v[i].iov_len;
 	}
-	post(x, g);
+	if (on_message == NULL) {
+		post(x, g);
+		return 0;
+	}
+	post_frames(x, g->bytes, len);
+	free(g);
 	return 0;
 }
 

@@ -18,7 +18,7 @@
 #define SIM_JOURNAL_BYTES MIB(4)
 
 enum fault {
-	FAULT_KILL, FAULT_POWER, FAULT_KILL_ALL, FAULT_POWER_ALL, FAULT_WIPE, FAULT_GATEWAY_KILL, FAULT_GATEWAY_CLOSE, FAULT_GATEWAY_STEAL, FAULT_GATEWAY_SPLIT,
+	FAULT_KILL, FAULT_POWER, FAULT_KILL_ALL, FAULT_POWER_ALL, FAULT_WIPE, FAULT_GATEWAY_KILL, FAULT_GATEWAY_CLOSE, FAULT_GATEWAY_STEAL, FAULT_GATEWAY_SPLIT, FAULT_GATEWAY_DUEL, FAULT_AMBUSH,
 	FAULT_BLOCK, FAULT_BLOCK_ONE_WAY, FAULT_CUT, FAULT_CUT_ALL, FAULT_DELAY, FAULT_SLOW_DISK, FAULT_STUCK_DISK, FAULT_READ_EIO, FAULT_WRITE_EIO,
 	FAULT_SYNC_EIO, FAULT_NO_SPACE, FAULT_ROT, FAULT_LOST_WRITE, FAULT_MISDIRECTED, FAULT_N
 };
@@ -94,6 +94,7 @@ struct schedule {
 	uint64_t ops_done, ops_wanted;
 	bool quiesce;
 	bool no_space_seen;
+	uint64_t flushed_at_k;   /* a view with K in sync that a flush completed under */
 
 	/* nemesis */
 	double fault_weight[FAULT_N];
@@ -107,6 +108,14 @@ struct schedule {
 	uint64_t gateway_next_ns;/* when the next gateway is to be started; UINT64_MAX: one runs */
 	struct view_seen view_seen;
 	uint64_t spawned;        /* progress of helpers */
+	struct ambush {          /* a fault that waits for a message */
+		bool armed;
+		uint16_t type;
+		bool reply;
+		unsigned count;      /* how many of them pass */
+		unsigned action;
+		uint32_t brick, gateway; /* who met, when it was sprung */
+	} ambush;
 };
 
 /* Runs it; returns only when no promise was broken. The disk images of the layout must exist (cluster_images). */
@@ -125,12 +134,21 @@ void clients_watch(struct schedule *s, struct sim_gateway *gw, uint32_t b);
 void clients_forget(struct schedule *s, uint32_t gateway); /* its host was killed */
 unsigned clients_running(const struct schedule *s);
 
+/* ambush.c */
+void ambush_init(struct schedule *s);
+void ambush_arm(struct schedule *s);
+
 /* nemesis.c */
 void nemesis_init(struct schedule *s);
 /* One step every few milliseconds: what is due, what is noticed, and, when faults is true, perhaps another fault. */
 void nemesis_step(struct schedule *s, bool faults);
 void nemesis_end(struct schedule *s);                      /* everything works again from now on */
 void nemesis_power_all(struct schedule *s, bool gateways);
+bool nemesis_may_break(const struct schedule *s, uint32_t b);
+bool nemesis_may_break_all(const struct schedule *s);
+void nemesis_stop_brick(struct schedule *s, uint32_t b, bool power);
+void nemesis_kill_gateway(struct schedule *s, uint32_t g);
+void nemesis_cut(struct schedule *s, uint32_t b); /* somebody ended its connections: the account */
 void nemesis_kill_all(struct schedule *s);
 void nemesis_lose(struct schedule *s, uint32_t bricks); /* they are down, and stay it */
 bool nemesis_whole(struct schedule *s);                    /* everything is up, in sync and served */

@@ -60,6 +60,18 @@ void link_block(struct world *w, struct host *a, struct host *b, bool blocked);
 void link_cut(struct host *a, struct host *b);
 /* Added to every delivery from a to b. */
 void link_delay(struct host *a, struct host *b, uint64_t extra_ns);
+/* A whole frame of core/rpc that has arrived and is about to be handed to its receiver. */
+struct message {
+	struct host *from, *to;
+	uint16_t type;
+	bool reply;
+	uint32_t status;        /* of a reply */
+};
+enum message_fate { MESSAGE_ARRIVES, MESSAGE_CUTS }; /* CUTS: instead of it, the connection ends on both sides */
+typedef enum message_fate message_fn(void *arg, const struct message *m); /* outside fibers */
+/* Asks fn about every frame from now on (NULL: nobody). Every frame is a segment of its own then. */
+void world_on_message(message_fn *fn, void *arg);
+
 /* Used by host.c: the network side of a host that died. quiet: peers are not told. */
 struct sim_net;
 struct sim_net *sim_net_new(struct host *h);
@@ -73,6 +85,7 @@ struct disk *disk_new(struct host *h, const char *name, uint64_t capacity_bytes)
 /* A store on the disk's root; valid until the host dies or store_close. */
 int disk_store(struct disk *d, struct store **ret);
 uint64_t disk_used(const struct disk *d);
+uint64_t disk_capacity(const struct disk *d);
 /* A new disk becomes what `from`, whose host is down, holds. `from` must outlive it. */
 void disk_clone(struct disk *d, const struct disk *from);
 /* A disk of no host with the same content, to clone others from. */
