@@ -330,6 +330,20 @@ static void disk_lies(struct schedule *s, enum fault f, uint32_t b)
 		disk_lie_once(d, f == FAULT_LOST_WRITE ? DISK_LOSE_WRITE : DISK_MISDIRECT_WRITE, needle);
 }
 
+void nemesis_wipe(struct schedule *s, uint32_t b)
+{
+	memory_lost(s, b);
+	nemesis_stop_brick(s, b, false);
+	cluster_brick_wipe(&s->cluster, b);
+	s->rotten &= ~MASK(b);
+}
+
+void nemesis_rot(struct schedule *s, uint32_t b, const char *needle)
+{
+	s->rotten |= MASK(b);
+	disk_bit_rot(s->cluster.bricks[b].disk, needle);
+}
+
 /* Faults of one brick; it is up. */
 static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
 {
@@ -340,10 +354,7 @@ static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
 		nemesis_stop_brick(s, b, f == FAULT_POWER);
 		break;
 	case FAULT_WIPE:
-		memory_lost(s, b);
-		nemesis_stop_brick(s, b, false);
-		cluster_brick_wipe(&s->cluster, b);
-		s->rotten &= ~MASK(b);
+		nemesis_wipe(s, b);
 		break;
 	case FAULT_BLOCK:
 	case FAULT_BLOCK_ONE_WAY: {

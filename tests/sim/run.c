@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/base/mutate.h"
+#include "tests/sim/cases.h"
 #include "tests/sim/sandbox.h"
 #include "tests/sim/schedule.h"
 
@@ -40,6 +41,7 @@ struct options {
 	const struct layout *layout; /* NULL: by seed */
 	unsigned jobs;
 	bool one, trace, check_replay, stop;
+	const struct sim_case *written; /* instead of what the seed says */
 };
 
 /* What a child tells its parent, in memory they share. */
@@ -114,7 +116,8 @@ static void child(const struct options *o, uint64_t first, uint64_t end, struct 
 	catch_fatal();
 	for (uint64_t seed = first; seed < end; seed++) {
 		const struct layout *l = layout_of(o, seed);
-		struct schedule_config cfg = {.seed = seed, .k = l->k, .r = l->r, .chunk_bytes = l->chunk_bytes, .echo = o->trace, .commit = MYFS_COMMIT};
+		struct schedule_config cfg = {.seed = seed, .k = l->k, .r = l->r, .chunk_bytes = l->chunk_bytes, .echo = o->trace, .commit = MYFS_COMMIT,
+					      .course = o->written != NULL ? o->written->course : NULL};
 		sh->seed = seed;
 		memset(&sh->result, 0, sizeof(sh->result));
 		setitimer(ITIMER_VIRTUAL, &limit, NULL);
@@ -283,9 +286,22 @@ static int list_rules(void)
 	return 0;
 }
 
+static const struct sim_case *case_find(const char *name, bool list)
+{
+	const struct sim_case *const lists[] = {CASES_CRASH, CASES_WORLD};
+	for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
+		for (const struct sim_case *c = lists[i]; c->name != NULL; c++) {
+			if (list)
+				printf("%s\n", c->name);
+			else if (strcmp(c->name, name) == 0)
+				return c;
+		}
+	return NULL;
+}
+
 static int usage(void)
 {
-	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop] [--mutate RULE]\n"
+	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop] [--mutate RULE] [--case NAME | --cases]\n"
 			"A seed alone replays that schedule. --stop: at the first violation. The layout follows from the seed unless given.\n");
 	return 2;
 }
@@ -295,7 +311,7 @@ int main(int argc, char **argv)
 	static const struct option LONG[] = {
 		{"seed", required_argument, NULL, 's'}, {"schedules", required_argument, NULL, 'n'}, {"minutes", required_argument, NULL, 'm'},
 		{"layout", required_argument, NULL, 'l'}, {"jobs", required_argument, NULL, 'j'}, {"check-replay", no_argument, NULL, 'c'},
-		{"trace", no_argument, NULL, 't'}, {"stop", no_argument, NULL, 'x'}, {"mutate", required_argument, NULL, 'M'}, {"rules", no_argument, NULL, 'R'}, {NULL, 0, NULL, 0},
+		{"trace", no_argument, NULL, 't'}, {"stop", no_argument, NULL, 'x'}, {"mutate", required_argument, NULL, 'M'}, {"rules", no_argument, NULL, 'R'}, {"case", required_argument, NULL, 'C'}, {"cases", no_argument, NULL, 'L'}, {NULL, 0, NULL, 0},
 	};
 	struct options o = {.seed = 1, .schedules = 0, .jobs = 2};
 	int c;
@@ -314,6 +330,14 @@ int main(int argc, char **argv)
 				return 2;
 			break;
 		case 'R': return list_rules();
+		case 'C':
+			o.written = case_find(optarg, false);
+			if (o.written == NULL)
+				return usage();
+			break;
+		case 'L':
+			(void)case_find(NULL, true);
+			return 0;
 		case 'l':
 			o.layout = layout_find(optarg);
 			if (o.layout == NULL)

@@ -117,6 +117,22 @@ static void verify(struct schedule *s, const char *when) YIELDS
 	}
 }
 
+void schedule_step(struct schedule *s) YIELDS
+{
+	fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+	nemesis_step(s, false);
+}
+
+void schedule_settle(struct schedule *s) YIELDS
+{
+	(void)settle(s);
+}
+
+void schedule_verify(struct schedule *s, const char *when) YIELDS
+{
+	verify(s, when);
+}
+
 static uint32_t some_bricks(struct schedule *s, uint32_t n)
 {
 	uint32_t m = 0;
@@ -132,6 +148,10 @@ static void course(void *arg)
 		cluster_brick_start(&s->cluster, b);
 	while (cluster_serving(&s->cluster) != (UINT32_C(1) << s->cluster.n) - 1)
 		fiber_sleep_until(loop_now_ns() + STEP_NS);
+	if (s->cfg.course != NULL) {
+		s->cfg.course(s);
+		return;
+	}
 	uint64_t begun = now(s);
 	while (s->ops_done < s->ops_wanted && now(s) < begun + (s->wide ? RUN_WIDE_NS : RUN_NS))
 		step(s, true);
@@ -172,7 +192,16 @@ void schedule_run(const struct schedule_config *cfg, struct schedule_result *res
 	prng_seed(&s.prng, cfg->seed ^ UINT64_C(0x5eed5eed));
 	s.live = result->live = prng_chance(&s.prng, 0.75);
 	s.wide = prng_chance(&s.prng, 0.005);
+	if (cfg->course != NULL) {
+		s.live = result->live = true;
+		s.wide = false;
+	}
 	clients_init(&s);
+	if (cfg->course != NULL) {
+		s.n_clients = 0;
+		uint32_t stripe = cfg->k * (cfg->chunk_bytes / MYFS_BLOCK);
+		s.areas[0].nblocks = stripe * (stripe >= 4 ? 2 : (8 + stripe - 1) / stripe); /* eight blocks at least */
+	}
 	s.oracle = oracle_new(s.areas, SIM_AREAS, oracle_says, &s);
 	bool format = prng_chance(&s.prng, 0.02); /* else disks come formatted; a wiped one is formatted anyhow */
 	struct cluster_config cc = {.k = cfg->k, .r = cfg->r, .chunk_bytes = cfg->chunk_bytes, .gateways = 3, .journal_bytes = SIM_JOURNAL_BYTES, .serve = clients_serve,

@@ -26,11 +26,14 @@ const char *fault_name(enum fault f);
 
 enum sim_op { OP_READ, OP_WRITE, OP_ZERO, OP_FLUSH, OP_SCRUB, OP_N };
 
+struct schedule;
+
 struct schedule_config {
 	uint64_t seed;
 	uint32_t k, r, chunk_bytes;
 	bool echo;
 	const char *commit;
+	void (*course)(struct schedule *s); /* a written one: no load and no faults but what it makes. NULL: what the seed says */
 };
 
 /* What a run leaves behind; in memory shared with the parent. */
@@ -125,6 +128,11 @@ void schedule_violation(struct schedule *s, const char *fmt, ...) PRINTF(2, 3) _
 struct schedule *schedule_current(void);
 void schedule_report(const struct schedule *s, const char *what);
 
+/* For written courses: virtual time goes on a little; until all is whole again (violation when that does not come); the proof. */
+void schedule_step(struct schedule *s) YIELDS;
+void schedule_settle(struct schedule *s) YIELDS;
+void schedule_verify(struct schedule *s, const char *when) YIELDS;
+
 /* clients.c */
 void clients_init(struct schedule *s);
 void clients_serve(void *arg, struct sim_gateway *gw) YIELDS;
@@ -144,6 +152,8 @@ void nemesis_init(struct schedule *s);
 void nemesis_step(struct schedule *s, bool faults);
 void nemesis_end(struct schedule *s);                      /* everything works again from now on */
 void nemesis_power_all(struct schedule *s, bool gateways);
+void nemesis_wipe(struct schedule *s, uint32_t b);
+void nemesis_rot(struct schedule *s, uint32_t b, const char *needle); /* a bit flips in a file whose path contains needle */
 bool nemesis_may_break(const struct schedule *s, uint32_t b);
 bool nemesis_may_break_all(const struct schedule *s);
 void nemesis_stop_brick(struct schedule *s, uint32_t b, bool power);
