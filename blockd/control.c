@@ -157,7 +157,7 @@ const struct control_method blockd_methods[] = {
     {"lun.move", method_lun_move},
     {"lun.release", method_lun_release},
     {"lun.compare_and_write", method_lun_compare_and_write},
-    {"target.list", method_target_list},
+    {"target.list", cluster_target_list},
     {"target.info", method_target_info},
     {"target.enable", method_target_enable},
     {"target.disable", method_target_disable},

@@ -30,7 +30,8 @@ method_fn method_trash_list, method_trash_restore, method_trash_purge;
 /* ---- compare.c ---- */
 method_fn method_lun_compare_and_write;
 /* ---- control_cluster.c ---- */
-method_fn method_lun_move, method_gateway_list, cluster_session_list, cluster_lun_list, cluster_heal_status;
+method_fn method_lun_move, method_gateway_list, cluster_session_list, cluster_lun_list, cluster_heal_status,
+    cluster_target_list;
 /* Asked by another gateway: answer from what is here. */
 bool control_local(const json_t *params);
 /* Asks the gateway that serves the LUN instead, if there is one and it answers. 0 and *ret, -1 and *error: its answer.

@@ -198,6 +198,39 @@ int cluster_lun_list(void *arg, const json_t *params, json_t **ret, struct contr
 	return 0;
 }
 
+/* Whoever exports a LUN knows its target's state. */
+static void merge_targets(json_t *mine, json_t *theirs, const char *gateway)
+{
+	json_t *by_name = json_object(), *x;
+	size_t i;
+
+	json_array_foreach(json_object_get(theirs, "items"), i, x)
+	{
+		const char *by = json_string_value(json_object_get(x, "gateway"));
+		const char *name = json_string_value(json_object_get(x, "name"));
+
+		if (by && name && strcmp(by, gateway) == 0)
+			json_object_set(by_name, name, x);
+	}
+	json_array_foreach(json_object_get(mine, "items"), i, x)
+	{
+		json_t *better = json_object_get(by_name, json_string_value(json_object_get(x, "name")));
+
+		if (better)
+			json_object_update(x, better);
+	}
+	json_decref(by_name);
+}
+
+int cluster_target_list(void *arg, const json_t *params, json_t **ret, struct control_error *error)
+{
+	if (method_target_list(arg, params, ret, error) < 0)
+		return -1;
+	if (!control_local(params))
+		ask_all(arg, "target.list", params, *ret, merge_targets);
+	return 0;
+}
+
 /* A volume's own line sums what both gateways look after: its names on one of them, closed LUNs on either. */
 static void merge_heal_volume(json_t *a, json_t *b)
 {

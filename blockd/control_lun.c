@@ -421,12 +421,16 @@ int method_lun_delete(void *arg, const json_t *params, json_t **ret, struct cont
 	return 0;
 }
 
+/* A target nobody is logged in to is no reason to keep a LUN; clients and a move of a moment ago are. */
 static int release_target(struct blockd *d, const struct gfid *gfid, struct err *e) YIELDS
 {
+	const struct lun *l = lun_find(d, gfid);
 	struct reg_lun row;
-	int rc = reg_lun_get_gfid(d->registry, gfid, &row, NULL);
 
-	return rc == 0 ? lio_withdraw(d, &row, e) : 0;
+	if ((l && (l->sessions > 0 || loop_now_ns() < l->stays_until_ns)) ||
+	    reg_lun_get_gfid(d->registry, gfid, &row, NULL) < 0)
+		return 0; /* lun_expel decides */
+	return lio_withdraw(d, &row, e);
 }
 
 /* Another gateway wants to open the LUN. */
@@ -442,11 +446,11 @@ int method_lun_release(void *arg, const json_t *params, json_t **ret, struct con
 	(void)ret;
 	if (!word || gfid_parse(word, &gfid) < 0)
 		return control_bad_input(error, "", "gfid is needed");
-	/* A target that nobody uses is no reason to keep it; when the LUN stays here after all, the target comes back.
-	 */
 	rc = param_flag(params, "force") ? 0 : release_target(d, &gfid, &e);
 	if (rc == 0)
 		rc = lun_expel(d, &gfid, param_flag(params, "force"), &e);
+	if (rc < 0)
+		lio_readmit(d, &gfid);
 	snprintf(what, sizeof(what), "gateway %s does not let it go: %.100s", d->self.name, e.text);
 	return rc < 0 ? control_from_err(error, d, NULL, rc, &e, what) : 0;
 }

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "blockd/gateways.h"
 #include "blockd/lun.h"
 #include "blockd/target.h"
 
@@ -105,6 +106,15 @@ static int export_info(void *arg, const char *name, const struct stream *peer, s
 	return rc;
 }
 
+/* tcmu-runner serves what this gateway exports. A device that is left over from a LUN that went elsewhere must not
+ * fetch it back. */
+static int runner_may_open(struct blockd *d, const struct reg_lun *row, struct err *e)
+{
+	if (!row->owner[0] || strcmp(row->owner, d->self.name) == 0 || gateways_state(d, row->owner) != GATEWAY_ALIVE)
+		return 0;
+	return err_set(e, -EBUSY, "gateway %s serves %s/%s", row->owner, row->volume, row->name);
+}
+
 static int export_open(void *arg, const char *name, const struct stream *peer, struct nbd_export **ret,
 		       struct nbd_export_info *info, struct err *e)
 {
@@ -113,8 +123,12 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 	struct reg_lun row;
 	int rc = find_row(d, name, &row, e);
 
+	bool runner = peer && peer_is_runner(peer->peer);
+
 	if (rc == 0)
 		rc = target_admit_nbd(d, &row, peer, e);
+	if (rc == 0 && runner)
+		rc = runner_may_open(d, &row, e);
 	if (rc < 0)
 		return rc;
 	x = calloc(1, sizeof(*x));
@@ -126,7 +140,7 @@ static int export_open(void *arg, const char *name, const struct stream *peer, s
 		return rc;
 	}
 	x->generation = x->lun->generation;
-	x->counted = !peer || !peer_is_runner(peer->peer);
+	x->counted = !runner;
 	x->lun->sessions += x->counted;
 	x->lun->keep_ns = LUN_KEEP_OPEN_NS; /* it may have been opened only to be healed */
 	fill_info(d, &x->lun->row, peer, info);

@@ -356,6 +356,25 @@ static json_t *request_of(const struct lio *l, const struct lio_want *w, bool se
 	return doc;
 }
 
+static uint32_t hba_of(const struct gfid *gateway)
+{
+	return HBA_FIRST + (((uint32_t)gateway->b[0] << 16) | ((uint32_t)gateway->b[1] << 8) | gateway->b[2]);
+}
+
+/* What gateways that are gone left in a kernel can only be in ours: no other would show it to us. */
+static int name_gone(struct blockd *d, struct lio_want *w, struct err *e)
+{
+	struct reg_gateway *rows = NULL;
+	size_t n = 0;
+	int rc = reg_gateway_list(d->registry, &rows, &n, e);
+
+	for (size_t i = 0; i < n && w->gone_n < LIO_GONE_MAX; i++)
+		if (strcmp(rows[i].name, d->self.name) != 0 && gateways_state(d, rows[i].name) == GATEWAY_GONE)
+			w->gone[w->gone_n++] = hba_of(&rows[i].uuid);
+	free(rows);
+	return rc;
+}
+
 static int make_pass(struct blockd *d, struct err *e) YIELDS
 {
 	struct lio *l = d->lio;
@@ -364,6 +383,8 @@ static int make_pass(struct blockd *d, struct err *e) YIELDS
 	int rc = rows_read(d, &rows, e);
 
 	fill_want(l, &want);
+	if (rc == 0)
+		rc = name_gone(d, &want, e);
 	if (rc == 0)
 		rc = want_build(d, &rows, &want);
 	rows_free(&rows);
@@ -654,7 +675,7 @@ int lio_leave(struct blockd *d, struct err *e)
 		return 0;
 	d->lio->cleaning = true;
 	d->lio->complete_ns = 0;
-	int rc = lio_settle(d, LIO_SETTLE_NS);
+	int rc = lio_settle(d, LIO_LEAVE_NS); /* the pass under way ends first */
 	if (rc == 0 && !d->lio->sick)
 		return 0;
 	return err_set(e, -EBUSY, "the kernel does not let all targets go: %s",

@@ -43,6 +43,8 @@ void lio_kick(struct blockd *d); /* look now */
 /* Until a pass that began after this call has ended. -ETIMEDOUT: it still runs. 0 at once where there is no iSCSI. */
 int lio_settle(struct blockd *d, uint64_t timeout_ns) YIELDS;
 
+#define LIO_LEAVE_NS (100 * NS_PER_S)
+
 enum lio_state_kind { LIO_ABSENT, LIO_PENDING, LIO_EXPORTED, LIO_WAITING, LIO_FAILED };
 struct lio_state {
 	enum lio_state_kind kind;

@@ -221,13 +221,22 @@ static int backstore_remove(struct lio_tree *t, const char *iqn, const char *dir
 	int rc = lio_rmdir(t, dir, e);
 	if (rc == 0) {
 		/* The HBA goes with its last device. */
-		path_of(path, "core/user_%u", t->want->hba);
+		path_of(path, "%.*s", (int)(strrchr(dir, '/') - dir), dir);
 		(void)t->fs->rmdir(t->fs, path);
 	}
 	return rc;
 }
 
 /* ---- target and backstore ---- */
+
+/* T1: ours, or of a gateway of this cluster that is gone: it cannot clear it away itself. */
+static bool may_remove(const struct lio_tree *t, uint32_t hba)
+{
+	for (unsigned i = 0; i < t->want->gone_n; i++)
+		if (t->want->gone[i] == hba)
+			return true;
+	return hba == t->want->hba;
+}
 
 /* "user_<hba>/<backstore>" that the target's LUN links to; -ENOENT when it has none. */
 static int linked_backstore(struct lio_tree *t, const char *iqn, uint32_t *ret_hba, char ret_name[LIO_BACKSTORE])
@@ -260,11 +269,12 @@ int lio_target_apply(struct lio_tree *t, const struct lio_target *target, struct
 	uint32_t hba = t->want->hba;
 	int rc = linked_backstore(t, target->iqn, &hba, linked);
 
-	if (rc == 0 && hba != t->want->hba) /* T1 */
+	bool linked_here = rc == 0 && hba == t->want->hba && strcmp(linked, target->backstore) == 0;
+	if (rc == 0 && !may_remove(t, hba))
 		return err_set(e, -EBUSY, "another gateway on this host still exports it");
 	path_of(dir, "core/user_%u/%s", t->want->hba, target->backstore);
 	bool enabled = attribute_is(t, dir, "enable", "1");
-	if ((enabled && !same_disk(t, dir, target)) || (rc == 0 && strcmp(linked, target->backstore) != 0)) {
+	if ((enabled && !same_disk(t, dir, target)) || (rc == 0 && !linked_here)) {
 		rc = lio_target_remove(t, target->iqn, e); /* T4 */
 		if (rc == 0)
 			rc = backstore_remove(t, target->iqn, dir, e);
@@ -279,11 +289,11 @@ int lio_target_apply(struct lio_tree *t, const struct lio_target *target, struct
 int lio_target_remove(struct lio_tree *t, const char *iqn, struct err *e)
 {
 	char dir[LIO_PATH], name[LIO_BACKSTORE] = "";
-	uint32_t hba = 0;
+	uint32_t hba = t->want->hba;
 	bool linked = linked_backstore(t, iqn, &hba, name) == 0;
 	int rc;
 
-	if (linked && hba != t->want->hba) /* T1 */
+	if (!may_remove(t, hba))
 		return 0;
 	doing(t, iqn, "ending its sessions");
 	rc = lio_iscsi_remove(t, iqn, e);
@@ -291,7 +301,7 @@ int lio_target_remove(struct lio_tree *t, const char *iqn, struct err *e)
 		return rc;
 	/* A target without a link had its device under the IQN's own name. */
 	size_t prefix = strlen(t->want->prefix);
-	path_of(dir, "core/user_%u/%s", t->want->hba,
+	path_of(dir, "core/user_%u/%s", hba,
 		linked                                       ? name
 		: strncmp(iqn, t->want->prefix, prefix) == 0 ? iqn + prefix
 							     : iqn);
@@ -316,7 +326,7 @@ static bool of_others(struct lio_tree *t, const char *iqn)
 	uint32_t hba;
 
 	if (linked_backstore(t, iqn, &hba, name) == 0)
-		return hba != t->want->hba;
+		return !may_remove(t, hba);
 	for (size_t i = 0; i < t->want->others_n; i++)
 		if (strcmp(t->want->others[i], iqn) == 0)
 			return true;
@@ -339,20 +349,21 @@ static int stray_targets_remove(struct lio_tree *t, struct err *e)
 	return rc;
 }
 
-static int stray_backstores_remove(struct lio_tree *t, struct err *e)
+/* Devices of one HBA that no wanted target of ours uses. */
+static int stray_backstores_remove(struct lio_tree *t, uint32_t hba, struct err *e)
 {
 	struct lio_names backstores = {NULL, 0};
-	char hba[LIO_PATH], path[LIO_PATH], probe[LIO_PATH + 16], now[LIO_VALUE];
+	char dir[LIO_PATH], path[LIO_PATH], probe[LIO_PATH + 16], now[LIO_VALUE];
 	unsigned kept = 0;
 
-	path_of(hba, "core/user_%u", t->want->hba);
-	int rc = lio_names_read(t, hba, LIO_DIR, &backstores, e);
+	path_of(dir, "core/user_%u", hba);
+	int rc = lio_names_read(t, dir, LIO_DIR, &backstores, e);
 	for (size_t i = 0; i < backstores.n; i++) {
-		path_of(path, "core/user_%u/%s", t->want->hba, backstores.v[i]);
+		path_of(path, "core/user_%u/%s", hba, backstores.v[i]);
 		snprintf(probe, sizeof(probe), "%s/enable", path);
 		if (t->fs->read(t->fs, probe, now) < 0)
 			continue; /* a group of the kernel's, no device */
-		int one = wanted(t, NULL, backstores.v[i])
+		int one = hba == t->want->hba && wanted(t, NULL, backstores.v[i])
 			      ? -EEXIST
 			      : backstore_remove(t, backstores.v[i], path, rc == 0 ? e : NULL);
 		kept += one < 0;
@@ -360,7 +371,7 @@ static int stray_backstores_remove(struct lio_tree *t, struct err *e)
 	}
 	/* An HBA without devices: a pass was cut off between the two. */
 	if (kept == 0)
-		(void)t->fs->rmdir(t->fs, hba);
+		(void)t->fs->rmdir(t->fs, dir);
 	free(backstores.v);
 	return rc;
 }
@@ -368,7 +379,12 @@ static int stray_backstores_remove(struct lio_tree *t, struct err *e)
 int lio_strays_remove(struct lio_tree *t, struct err *e)
 {
 	int rc = stray_targets_remove(t, e);
-	int also = stray_backstores_remove(t, rc == 0 ? e : NULL);
 
-	return rc == 0 ? also : rc;
+	for (unsigned i = 0; i <= t->want->gone_n; i++) {
+		uint32_t hba = i < t->want->gone_n ? t->want->gone[i] : t->want->hba;
+		int one = stray_backstores_remove(t, hba, rc == 0 ? e : NULL);
+
+		rc = rc == 0 ? one : rc;
+	}
+	return rc;
 }

@@ -5,10 +5,11 @@
  *                                 attrib/  param/  enable
  *
  * Invariants: T1 only what is ours is changed or removed: targets whose IQN has our prefix, backstores in our HBA. A
- * target whose LUN links to another HBA is another gateway's. T2 a target is enabled last and disabled first, so no
- * initiator meets one that is half made. T3 every step looks before it acts: a pass over a right tree writes nothing.
- * T4 what identifies the disk (config, block size, serial) is never changed under an initiator: such a target is taken
- * down and made anew. T5 nothing that waits for tcmu-runner is begun while it is not running. */
+ * target whose LUN links to another HBA is another gateway's, and left to it unless that gateway is gone. T2 a target
+ * is enabled last and disabled first, so no initiator meets one that is half made. T3 every step looks before it acts:
+ * a pass over a right tree writes nothing. T4 what identifies the disk (config, block size, serial) is never changed
+ * under an initiator: such a target is taken down and made anew. T5 nothing that waits for tcmu-runner is begun while
+ * it is not running. */
 #ifndef MYFS_LIO_TREE_H
 #define MYFS_LIO_TREE_H
 

@@ -38,14 +38,16 @@ json_t *lio_target_json(const struct lio_target *t)
 
 json_t *lio_want_json(const struct lio_want *w)
 {
-	json_t *targets = json_array(), *portals = json_array();
+	json_t *targets = json_array(), *portals = json_array(), *gone = json_array();
 
 	for (size_t i = 0; i < w->targets_n; i++)
 		json_array_append_new(targets, lio_target_json(&w->targets[i]));
+	for (unsigned i = 0; i < w->gone_n; i++)
+		json_array_append_new(gone, json_integer((json_int_t)w->gone[i]));
 	for (unsigned i = 0; i < w->portals_n; i++)
 		json_array_append_new(portals, json_string(w->portals[i]));
-	return json_pack("{s:s,s:I,s:o,s:b,s:o,s:o,s:o}", "prefix", w->prefix, "hba", (json_int_t)w->hba, "portals",
-			 portals, "complete", (int)w->complete, "targets", targets, "remove",
+	return json_pack("{s:s,s:I,s:o,s:o,s:b,s:o,s:o,s:o}", "prefix", w->prefix, "hba", (json_int_t)w->hba, "gone",
+			 gone, "portals", portals, "complete", (int)w->complete, "targets", targets, "remove",
 			 names_json((const char(*)[REG_IQN])w->remove, w->remove_n), "others",
 			 names_json((const char(*)[REG_IQN])w->others, w->others_n));
 }
@@ -160,6 +162,22 @@ static int parse_portals(const json_t *doc, struct lio_want *w, struct err *e)
 	return 0;
 }
 
+static int parse_gone(const json_t *doc, struct lio_want *w, struct err *e)
+{
+	const json_t *list = json_object_get(doc, "gone");
+
+	if (json_array_size(list) > LIO_GONE_MAX)
+		return err_set(e, -EINVAL, "more than %u HBAs", LIO_GONE_MAX);
+	for (; w->gone_n < json_array_size(list); w->gone_n++) {
+		json_int_t hba = json_integer_value(json_array_get(list, w->gone_n));
+
+		if (hba <= 0 || hba > INT32_MAX)
+			return err_set(e, -EINVAL, "bad HBA");
+		w->gone[w->gone_n] = (uint32_t)hba;
+	}
+	return 0;
+}
+
 int lio_want_parse(const json_t *doc, struct lio_want *ret, struct err *e)
 {
 	struct lio_want w = {.complete = json_is_true(json_object_get(doc, "complete"))};
@@ -169,6 +187,8 @@ int lio_want_parse(const json_t *doc, struct lio_want *ret, struct err *e)
 	w.hba = (uint32_t)hba;
 	if (rc == 0)
 		rc = take_text(doc, "prefix", w.prefix, sizeof(w.prefix), true, e);
+	if (rc == 0)
+		rc = parse_gone(doc, &w, e);
 	if (rc == 0)
 		rc = parse_portals(doc, &w, e);
 	if (rc == 0)

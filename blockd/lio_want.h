@@ -13,6 +13,7 @@
 #define LIO_PRODUCT     17 /* SPC: 16 characters */
 #define LIO_PORTAL      64
 #define LIO_PORTALS_MAX 16u
+#define LIO_GONE_MAX    16u
 #define LIO_VENDOR      "MYFS"
 
 /* One LUN as one iSCSI target with one LUN number, 0. */
@@ -34,8 +35,10 @@ struct lio_target {
 
 /* One pass over the tree. */
 struct lio_want {
-	char prefix[REG_IQN]; /* targets whose IQN begins so are of this cluster */
-	uint32_t hba;         /* backstores in core/user_<hba> are of this gateway */
+	char prefix[REG_IQN];        /* targets whose IQN begins so are of this cluster */
+	uint32_t hba;                /* backstores in core/user_<hba> are of this gateway */
+	uint32_t gone[LIO_GONE_MAX]; /* [gone_n] HBAs of gateways that are gone: on this host they are ours to clear */
+	unsigned gone_n;
 	char portals[LIO_PORTALS_MAX][LIO_PORTAL];
 	unsigned portals_n;
 	bool complete;              /* targets lists all: what else is ours goes */

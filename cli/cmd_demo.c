@@ -19,6 +19,7 @@
 #include "cli/volume.h"
 
 #define DEMO_NBD_PORT 10809
+#define LEAVE_TIMEOUT_MS 110000
 #define DEMO_ISCSI_PORT 3260
 #define STOP_TIMEOUT_MS 15000
 #define START_TIMEOUT_MS 30000
@@ -321,7 +322,7 @@ static void leave_kernel(const struct demo_member *m, int n)
 		struct control_error ignored;
 		json_t *result = NULL;
 		if (m[i].gateway && proc_alive(m[i].pid) != 0)
-			control_call(m[i].control, "target.leave", NULL, STOP_TIMEOUT_MS, &result, &ignored);
+			control_call(m[i].control, "target.leave", NULL, LEAVE_TIMEOUT_MS, &result, &ignored);
 		json_decref(result);
 	}
 }

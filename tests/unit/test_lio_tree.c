@@ -273,6 +273,22 @@ static void a_target_of_another_gateway_of_this_host_is_left_to_it(void **state)
 	free(after);
 }
 
+static void what_a_gateway_that_is_gone_left_on_this_host_is_taken_over(void **state)
+{
+	(void)state;
+	apply();
+	want.hba = 2000000;
+	want.gone[want.gone_n++] = 1048577;
+	apply();
+	assert_false(present("core/user_1048577"));
+	assert_true(present("core/user_2000000/vol.lun") && present(TPG "/lun/lun_0/myfs"));
+	want.hba = 3000000; /* and again, now as leftovers nobody wants */
+	want.gone[0] = 2000000;
+	want.targets_n = 0;
+	assert_int_equal(lio_strays_remove(&tree, NULL), 0);
+	expect_tree(empty_tree);
+}
+
 static void a_half_made_target_that_another_gateway_wants_is_left_to_it(void **state)
 {
 	(void)state;
@@ -485,6 +501,7 @@ int main(void)
 	    T(a_removal_cut_off_anywhere_is_finished_by_the_next_pass),
 	    T(foreign_targets_and_backstores_are_never_touched),
 	    T(a_target_of_another_gateway_of_this_host_is_left_to_it),
+	    T(what_a_gateway_that_is_gone_left_on_this_host_is_taken_over),
 	    T(a_half_made_target_that_another_gateway_wants_is_left_to_it),
 	    T(wrong_values_are_repaired),
 	    T(who_may_log_in_follows_the_list),

@@ -520,6 +520,42 @@ TEST(a_lun_that_another_gateway_owns_is_not_exported_here)
 	world_end();
 }
 
+TEST(another_gateway_gets_a_lun_nobody_uses_and_no_other)
+{
+	static const char who[] = "iqn.1993-08.org.debian:01:abc";
+	char iqn[REG_IQN], id[GFID_TEXT];
+	struct nbd_provider p;
+	struct nbd_export_info info;
+	struct nbd_export *x;
+	struct blockd *d;
+	struct reg_lun row;
+	unsigned changes;
+
+	world_new();
+	d = gateway_with_portal();
+	make(d, "lun", json_pack("{s:[s]}", "allow", who));
+	iqn_of(d, "vol/lun", iqn);
+	CHECK(reg_lun_get(d->registry, "vol", "lun", &row, NULL) == 0);
+	gfid_text(&row.gfid, id);
+	changes = kernel->changes;
+	p = exports_provider(d);
+	CHECK(p.open(d, "vol/lun", NULL, &x, &info, NULL) == 0);
+	CHECK(call(d, "lun.release", json_pack("{s:s}", "gfid", id), NULL) == 6);
+	p.close(x);
+	log_in(iqn, who);
+	CHECK(call(d, "lun.release", json_pack("{s:s}", "gfid", id), NULL) == 6);
+	CHECK(lio_settle(d, NS_PER_S) == 0);
+	CHECK(kernel->changes == changes); /* not even for a moment */
+	log_out(iqn, who);
+	CHECK(call(d, "lun.release", json_pack("{s:s}", "gfid", id), NULL) == 0);
+	CHECK(!in_kernel("", iqn));
+	lio_readmit(d, &row.gfid); /* nobody took it after all */
+	CHECK(lio_settle(d, NS_PER_S) == 0);
+	CHECK(in_kernel("lun/lun_0/myfs", iqn));
+	blockd_stop(d);
+	world_end();
+}
+
 /* ---- secrets ---- */
 
 static json_t *auth_of(struct blockd *d, bool secret)
@@ -613,6 +649,7 @@ int main(void)
 	    cmocka_unit_test(what_the_host_lacks_is_told_and_made_good_later),
 	    cmocka_unit_test(after_a_restart_targets_are_as_the_registry_wants_them),
 	    cmocka_unit_test(a_lun_that_another_gateway_owns_is_not_exported_here),
+	    cmocka_unit_test(another_gateway_gets_a_lun_nobody_uses_and_no_other),
 	    cmocka_unit_test(secrets_are_made_kept_rotated_and_shown_only_when_asked_for),
 	    cmocka_unit_test(names_that_would_share_an_iqn_get_two),
 	};
