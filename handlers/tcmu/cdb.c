@@ -187,7 +187,7 @@ uint32_t unmap_list_parse(const uint8_t *list, size_t len, const struct cdb_limi
 		uint32_t blocks = rcur_be32(&c);
 
 		rcur_be32(&c);
-		if ((uint64_t)blocks * l->block_bytes > UNMAP_BYTES_MAX)
+		if (blocks > UNMAP_BLOCKS_MAX)
 			return SENSE_INVALID_FIELD_IN_LIST;
 		if (!range_inside(lba, blocks, l->blocks))
 			return SENSE_LBA_OUT_OF_RANGE;

@@ -99,7 +99,7 @@ uint32_t cdb_parse(const uint8_t *cdb, const struct cdb_limits *l, struct cdb *r
 /* The parameter list of UNMAP: its descriptors, in bytes of the device, those of no blocks left out. */
 #define UNMAP_RANGES_MAX 64u
 #define UNMAP_LIST_MAX   (8u + 16u * UNMAP_RANGES_MAX)
-#define UNMAP_BYTES_MAX  GIB(4) /* of one descriptor; told in blocks by the Block Limits page */
+#define UNMAP_BLOCKS_MAX (UINT32_C(1) << 20) /* of one descriptor */
 struct unmap_range {
 	uint64_t off, len;
 };

@@ -136,7 +136,7 @@ static int set_limits(struct device *d)
 					     .compare_blocks = (uint32_t)min_u64(CAW_BYTES_MAX / block, 255)};
 	tcmu_dev_set_max_xfer_len(dev, (uint32_t)(PAGE_TRANSFER_MAX / block)); /* the runner's own compound commands */
 	tcmu_dev_set_unmap_enabled(dev, true);
-	tcmu_dev_set_max_unmap_len(dev, (uint32_t)(UNMAP_BYTES_MAX / block));
+	tcmu_dev_set_max_unmap_len(dev, UNMAP_BLOCKS_MAX);
 	tcmu_dev_set_opt_unmap_gran(dev, (uint32_t)(PAGE_UNMAP_GRANULARITY / block), false);
 	tcmu_dev_set_unmap_gran_align(dev, 1); /* 0 divides by zero in the runner */
 	tcmu_dev_set_write_cache_enabled(dev, true);
@@ -275,6 +275,8 @@ static int myfs_handle_cmd(struct tcmu_device *dev, struct tcmur_cmd *cmd)
 		return TCMU_STS_NOT_HANDLED;
 	if (c.action == CDB_PAGE)
 		return answer(d, lib);
+	if (c.action == CDB_COMPARE_AND_WRITE && c.len == 0 && iov_total(lib->iovec, lib->iov_cnt) > 0)
+		return job_sense(lib, SENSE_INVALID_FIELD_IN_CDB, 0);
 	if (c.action == CDB_UNMAP ? c.data_len == 0 : c.action != CDB_FLUSH && c.len == 0)
 		return TCMU_STS_OK; /* nothing is to be done */
 	cmd->cmd_state = lib->cdb;

@@ -439,10 +439,11 @@ static int start_compare_and_write(const struct job_device *d, struct tcmur_cmd 
 int job_start(const struct job_device *d, struct tcmur_cmd *cmd, const struct cdb *c, const struct cdb_limits *l)
 {
 	struct tcmulib_cmd *lib = cmd->lib_cmd;
+	uint64_t came = iov_total(lib->iovec, lib->iov_cnt);
+	bool exact = c->action == CDB_WRITE_SAME || c->action == CDB_COMPARE_AND_WRITE;
 
-	if (c->action != CDB_READ &&
-	    iov_total(lib->iovec, lib->iov_cnt) < c->data_len) /* less came than the CDB says */
-		return job_sense(lib, SENSE_INVALID_FIELD_IN_CDB, 0);
+	if (c->action != CDB_READ && (came < c->data_len || (exact && came > c->data_len)))
+		return job_sense(lib, SENSE_INVALID_FIELD_IN_CDB, 0); /* not the data that the CDB speaks of */
 	switch (c->action) {
 	case CDB_READ:
 		return start_transfer(d, cmd, LINK_READ, false, lib->iovec, lib->iov_cnt, c->off, c->len);

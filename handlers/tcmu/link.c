@@ -245,9 +245,10 @@ static void lost(struct link *l, const char *why)
 		l->observer.down(l->observer.arg, why);
 }
 
+/* libnbd's last error tells why an attempt failed; of a connection that was up it may be an older one. */
 static void lost_with_nbd_error(struct link *l)
 {
-	const char *text = nbd_get_error();
+	const char *text = l->phase == LINK_UP ? NULL : nbd_get_error();
 	char why[256];
 
 	snprintf(why, sizeof(why), "%s: %s", l->cfg.socket, text ? text : "the connection ended");

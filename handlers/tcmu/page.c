@@ -53,7 +53,7 @@ static void block_limits(const struct page_device *d, struct wcur *w)
 	wcur_be32(w, most);
 	wcur_be32(w, optimal);
 	wcur_be32(w, 0); /* 16: maximum prefetch length: no limit */
-	wcur_be32(w, (uint32_t)(UNMAP_BYTES_MAX / l->block_bytes));
+	wcur_be32(w, UNMAP_BLOCKS_MAX);
 	wcur_be32(w, UNMAP_RANGES_MAX);
 	wcur_be32(w, (uint32_t)(PAGE_UNMAP_GRANULARITY / l->block_bytes));
 	wcur_be32(w, 0x80000000u); /* 32: the granularity is aligned to 0 */

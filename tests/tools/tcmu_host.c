@@ -415,6 +415,11 @@ static void special(char **argv)
 	MUST(c->sense == SENSE_MISCOMPARE && c->info == bs + 17);
 	MUST(compare_and_write(c, 30, 2, both, 3 * bs) == TCMU_STS_PASSTHROUGH_ERR); /* half of it is missing */
 	MUST(c->sense == SENSE_INVALID_FIELD_IN_CDB);
+	MUST(compare_and_write(c, 30, 0, NULL, 0) == TCMU_STS_OK); /* of nothing */
+	MUST(compare_and_write(c, 30, 0, both, 2 * bs) == TCMU_STS_PASSTHROUGH_ERR);
+	MUST(run16(c, SCSI_WRITE_SAME_16, 0, 0, 1, both, 2 * bs) ==
+	     TCMU_STS_PASSTHROUGH_ERR); /* and here too much came */
+	MUST(c->sense == SENSE_INVALID_FIELD_IN_CDB);
 	MUST(run16(c, SCSI_VERIFY_16, 0x02, 30, 2, both, 2 * bs) == TCMU_STS_PASSTHROUGH_ERR);
 	MUST(c->sense == SENSE_MISCOMPARE && c->info == bs + 17);
 	MUST(run16(c, SCSI_READ_16, 0, 30, 2, buf, 2 * bs) == TCMU_STS_OK && buf[0] == 1 && buf[bs + 17] == 2);
@@ -436,6 +441,7 @@ static void expect(char **argv)
 	int status = (int)strtol(argv[1], NULL, 16);
 	uint32_t sense = (uint32_t)strtoul(argv[2], NULL, 16);
 	bool data = opcode != SCSI_SYNCHRONIZE_CACHE_16 && opcode != SCSI_UNMAP;
+	size_t len = !data ? 0 : opcode == SCSI_WRITE_SAME_16 ? device.block : 8 * device.block;
 	struct unmap_range r = {0, 8};
 	uint8_t *buf = calloc(8, device.block);
 	struct call *c = calloc(1, sizeof(*c));
@@ -448,7 +454,7 @@ static void expect(char **argv)
 	else if (opcode == SCSI_UNMAP)
 		got = unmap(c, &r, 1);
 	else
-		got = run16(c, opcode, 0, 0, 8, data ? buf : NULL, data ? 8 * device.block : 0);
+		got = run16(c, opcode, 0, 0, 8, data ? buf : NULL, len);
 	if (got != status || c->sense != sense)
 		die("opcode %02x: status %d sense %06x, not %d %06x", opcode, got, c->sense, status, sense);
 	free(buf);

@@ -174,7 +174,7 @@ static void unmap_lists_are_judged(void **state)
 	list[8 + 3] = 2; /* block 0x200000005 */
 	assert_int_equal(parse_list(list, 56, r, &n), SENSE_LBA_OUT_OF_RANGE);
 	list[8 + 3] = 0;
-	list[8 + 8] = 1; /* 0x1000002 blocks, 8 GiB */
+	list[8 + 8] = 1; /* 0x1000002 blocks */
 	assert_int_equal(parse_list(list, 56, r, &n), SENSE_INVALID_FIELD_IN_LIST);
 	memset(list, 0, sizeof(list));
 	list[2] = (16 * 65) >> 8;
@@ -207,7 +207,7 @@ static void pages_say_what_the_device_can(void **state)
 	assert_int_equal(page((uint8_t[16]){0x12, 1, 0, 0, 255}, p, 0), 10);
 	assert_int_equal(page((uint8_t[16]){0x12, 1, 0xb0, 0, 255}, p, 0), 64);
 	assert_true(p[3] == 0x3c && p[4] == 1 && p[5] == 255 && p[7] == 8 && p[10] == 8 && p[11] == 0);
-	assert_true(p[21] == 0x80 && p[27] == 64 && p[31] == 128 && p[32] == 0x80); /* unmap: 4 GiB, 64, 64 KiB */
+	assert_true(p[21] == 0x10 && p[27] == 64 && p[31] == 128 && p[32] == 0x80); /* unmap: 2^20, 64, 64 KiB */
 	assert_int_equal(page((uint8_t[16]){0x12, 1, 0xb2, 0, 255}, p, 0), 8);
 	assert_int_equal(page((uint8_t[16]){0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, p, 0), 32);
 	assert_true(p[3] == 1 && p[4] == 0xff && p[10] == 2 && p[13] == 3 && p[14] == 0xc0);
