@@ -52,6 +52,6 @@ void iscsi_host_check(void (*tell)(void *arg, bool present, const char *what, co
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		tell(arg, access(files[i].path, F_OK) == 0, files[i].what, files[i].cure);
 	tell(arg, access("/usr/bin/tcmu-runner", X_OK) == 0 || access("/usr/sbin/tcmu-runner", X_OK) == 0, "tcmu-runner installed", "apt install tcmu-runner");
-	tell(arg, handler_installed(), "handler_myfs.so in tcmu-runner's directory", "copy build/lib/handler_myfs.so to /usr/lib/x86_64-linux-gnu/tcmu-runner/, or start tcmu-runner with --handler-path");
+	tell(arg, handler_installed(), "handler_myfs.so in tcmu-runner's directory", "copy build/tcmu-runner/handler_myfs.so to /usr/lib/x86_64-linux-gnu/tcmu-runner/, or start tcmu-runner --handler-path build/tcmu-runner");
 	tell(arg, runs("tcmu-runner"), "tcmu-runner running", "systemctl start tcmu-runner");
 }
