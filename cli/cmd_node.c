@@ -101,10 +101,48 @@ static int run_gateway_list(const struct invocation *in)
 	return print_rows(in, "myfs.gateways/1", GATEWAY_COLUMNS, ARRAY_LEN(GATEWAY_COLUMNS), rows, "no gateway yet: start myfs-blockd");
 }
 
+/* LUNs that name it as their owner. */
+static size_t luns_of(struct registry *r, const char *gateway)
+{
+	struct reg_lun *rows = NULL;
+	size_t n = 0, owned = 0;
+	reg_lun_list(r, NULL, -1, &rows, &n, NULL);
+	for (size_t i = 0; i < n; i++)
+		owned += strcmp(rows[i].owner, gateway) == 0;
+	free(rows);
+	return owned;
+}
+
+static int run_gateway_remove(const struct invocation *in)
+{
+	const char *name = in->args[0];
+	struct registry *r = NULL;
+	struct reg_gateway g;
+	struct err e = ERR_INIT;
+	int rc = cluster_open(in, &r);
+	if (rc != 0)
+		return rc;
+	if (reg_gateway_get(r, name, &g, &e) < 0) {
+		rc = registry_failed(in, &e, "that gateway cannot be removed");
+	} else if (strcmp(probe(g.control), "up") == 0) {
+		rc = report(in, "E-BUSY-06", EXIT_BUSY, "it answers", "nothing was changed", "stop myfs-blockd there first", "gateway %s is in use", name);
+	} else if (luns_of(r, name) > 0) {
+		rc = report(in, "E-BUSY-06", EXIT_BUSY, "no other gateway has taken its LUNs over yet", "nothing was changed", "start another gateway; it takes them over within seconds", "gateway %s still owns LUNs", name);
+	} else if (reg_gateway_delete(r, name, &e) < 0) {
+		rc = registry_failed(in, &e, "that gateway cannot be removed");
+	} else {
+		cluster_history(in, r);
+		say(in, "gateway %s is forgotten; it comes back when its myfs-blockd is started", name);
+	}
+	registry_close(r);
+	return rc;
+}
+
 const struct command NODE_COMMANDS[] = {
 	{"node list", "ls", "", "nodes and whether they answer", NULL, 0, 0, NULL, run_node_list},
 	{"node add", NULL, "NAME ADDRESS CONTROL", "record a node that serves bricks",
 	 "  myfs node add node1 unix:/run/myfs/brick.sock unix:/run/myfs/brickd.sock\n  myfs node add node2 tcp:192.0.2.12:24120 unix:/run/myfs/brickd.sock", 3, 3, NULL, run_node_add},
 	{"gateway list", "ls", "", "gateways and their NBD addresses", NULL, 0, 0, NULL, run_gateway_list},
+	{"gateway remove", "rm", "NAME", "forget a gateway that is not coming back", "  myfs gateway remove gw2", 1, 1, NULL, run_gateway_remove},
 	{NULL, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL},
 };

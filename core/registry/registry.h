@@ -112,6 +112,7 @@ int reg_node_list(struct registry *r, struct reg_node **ret, size_t *ret_n, stru
 
 int reg_gateway_put(struct registry *r, const struct reg_gateway *g, struct err *e);
 int reg_gateway_get(struct registry *r, const char *name, struct reg_gateway *ret, struct err *e);
+int reg_gateway_delete(struct registry *r, const char *name, struct err *e);
 int reg_gateway_list(struct registry *r, struct reg_gateway **ret, size_t *ret_n, struct err *e);
 
 int reg_volume_put(struct registry *r, const struct reg_volume *v, struct err *e);

@@ -459,6 +459,11 @@ int reg_gateway_get(struct registry *r, const char *name, struct reg_gateway *re
 	return table_get(r, &gateway_table, "WHERE name=?1", &(struct bind){.text = name}, 1, ret, e);
 }
 
+int reg_gateway_delete(struct registry *r, const char *name, struct err *e)
+{
+	return table_delete(r, &gateway_table, (struct bind){.text = name}, e);
+}
+
 int reg_gateway_list(struct registry *r, struct reg_gateway **ret, size_t *ret_n, struct err *e)
 {
 	return table_list(r, &gateway_table, "ORDER BY name", NULL, 0, (void **)ret, ret_n, e);

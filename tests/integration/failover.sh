@@ -109,7 +109,14 @@ myfs demo kill -q gw2
 until_ok 5 moved
 echo "  $luns LUNs moved in $((($(date +%s%N) - began) / 1000000)) ms"
 [[ $(myfs status --json | jq '[.gateways[] | select(.name == "gw1") | .status.luns_open] | add') -le 2 ]] || die "idle LUNs were opened"
+step "a gateway that is gone for good is forgotten; one that answers is not"
+expect_exit 6 myfs gateway remove gw1
+expect_exit 5 myfs gateway remove gw7
+myfs gateway remove -q gw2
+[[ $(myfs gateway list -H -o name) == gw1 ]] || die "gw2 is still listed"
+myfs status | grep -q 'gw2' && die "status still speaks of gw2"
 myfs demo revive -q gw2
+[[ $(myfs gateway list -H -o name | wc -l) == 2 ]] || die "gw2 did not come back"
 step "a node that returns is healed by whoever has the LUN; the registry's settings are everybody's"
 myfs heal pause -q vol
 until_ok 5 sh -c '! myfs heal status --json | grep -q running'

@@ -309,6 +309,37 @@ static void body_flapping(void *arg)
 	world_close(&w);
 }
 
+/* A brick misses everything and returns while clients are busy. Returns whether healing was seen to wait for them. */
+static bool heal_under_load(struct loop *l, uint64_t limit)
+{
+	struct world w;
+	struct client clients[CLIENTS];
+	bool yielded = false;
+
+	world_open(&w, l);
+	ec_set_heal_limit(w.s, limit);
+	cluster_stop(&w.c, 1, false);
+	fill(&w);
+	clients_start(&w, clients);
+	clients_progress(&w, 10);
+	cluster_start(&w.c, 1);
+	while (status(&w).insync != MASK(w.c.n) - 1) { /* it ends although they never stop */
+		yielded |= status(&w).cause == EC_HEAL_THROTTLED;
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+	}
+	clients_stop(&w);
+	compare(&w);
+	compare_leaning_on(&w, MASK(1));
+	world_close(&w);
+	return yielded;
+}
+
+static void body_clients_first(void *arg)
+{
+	CHECK(heal_under_load(arg, EC_HEAL_AUTO));
+	CHECK(!heal_under_load(arg, EC_HEAL_MAX));
+}
+
 static void body_new_owner(void *arg)
 {
 	struct world w;
@@ -567,6 +598,7 @@ static void run(fiber_fn *body, unsigned mask)
 TEST(a_returned_brick_is_healed_of_what_it_missed_and_no_more, body_tail, ALL)
 TEST(bricks_heal_while_clients_write, body_under_load, ALL)
 TEST(a_brick_that_comes_and_goes_while_healing_is_healed_in_the_end, body_flapping, EC_BOTH)
+TEST(clients_come_first_unless_told_otherwise, body_clients_first, EC)
 TEST(the_next_owner_finishes_the_healing, body_new_owner, EC)
 TEST(pausing_holds_the_healing_and_loses_nothing, body_pause, EC)
 TEST(a_joined_brick_survives_the_reboot_of_all_hosts, body_power, EC_BOTH)
@@ -583,6 +615,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(pausing_holds_the_healing_and_loses_nothing),
 	    cmocka_unit_test(bricks_heal_while_clients_write),
 	    cmocka_unit_test(a_brick_that_comes_and_goes_while_healing_is_healed_in_the_end),
+	    cmocka_unit_test(clients_come_first_unless_told_otherwise),
 	    cmocka_unit_test(the_next_owner_finishes_the_healing),
 	    cmocka_unit_test(a_joined_brick_survives_the_reboot_of_all_hosts),
 	    cmocka_unit_test(a_joined_brick_is_not_taken_for_one_that_lacks_what_it_was_healed_past),
