@@ -93,6 +93,34 @@ echo "  $answer"
 wait "$client_pid"
 helpers=()
 
+step "what a deposed gateway was asked while it stood still is not answered with what was true then"
+myfs-block move -q vol/lun --to gw1
+index=0; [[ ${uris[0]} == *"/gw1/"* ]] || index=1
+/usr/bin/python3 - "${uris[index]}" "${uris[1 - index]}" "$(gateway_pid gw1)" <<'PY'
+import os, signal, sys
+import nbd
+
+a, b = nbd.NBD(), nbd.NBD()
+a.connect_uri(sys.argv[1])
+a.pwrite(b"1" * 4096, 0)
+a.flush()
+os.kill(int(sys.argv[3]), signal.SIGSTOP)
+try:
+    b.connect_uri(sys.argv[2])  # served once the owner was silent for 2 s
+    b.pwrite(b"2" * 4096, 0)
+    buf = nbd.Buffer(4096)
+    cookie = a.aio_pread(buf, 0)
+finally:
+    os.kill(int(sys.argv[3]), signal.SIGCONT)
+try:
+    while not a.aio_command_completed(cookie):
+        a.poll(-1)
+    assert bytes(buf.to_bytearray()) == b"2" * 4096, "a deposed gateway answered a read with old data"
+except nbd.Error as e:
+    print("  refused:", e.string)
+assert b.pread(4096, 0) == b"2" * 4096
+PY
+
 step "$luns LUNs of a dead gateway change hands without being opened"
 registry=$MYFS_DEMO_DIR/registry.db
 myfs-block move -q vol/lun --to gw1
