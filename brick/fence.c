@@ -81,6 +81,8 @@ static int view_out(const struct domain *d, struct bp_view *v)
 	v->state = d->view.state;
 	v->insync = d->view.insync;
 	v->layout_gen = d->view.layout_gen;
+	v->loss_gen = d->view.loss_gen;
+	v->clean = d->view.clean;
 	v->boot.boot_val = calloc(d->view.nboot ? d->view.nboot : 1, sizeof(bp_uuid));
 	if (!v->boot.boot_val)
 		return -ENOMEM;
@@ -145,6 +147,8 @@ static int view_in(const struct brick *b, const struct bp_view *in, struct rec_v
 				      .state = in->state,
 				      .insync = in->insync,
 				      .layout_gen = in->layout_gen,
+				      .loss_gen = in->loss_gen,
+				      .clean = in->clean,
 				      .nboot = in->boot.boot_len};
 	for (uint32_t i = 0; i < ret->nboot; i++)
 		ret->boot[i] = uuid_of(in->boot.boot_val[i]);

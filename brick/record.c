@@ -96,6 +96,8 @@ void record_put_view(struct wcur *c, const struct gfid *domain, const struct rec
 	wcur_le32(c, v->layout_gen);
 	wcur_le32(c, v->nboot);
 	wcur_le32(c, n_missed);
+	wcur_le64(c, v->loss_gen);
+	wcur_le32(c, v->clean);
 	record_put_tx(c, v->floor);
 	for (uint32_t i = 0; i < v->nboot; i++)
 		put_gfid(c, &v->boot[i]);
@@ -263,7 +265,10 @@ static bool parse_view(struct rcur *c, struct record *r)
 	v->layout_gen = rcur_le32(c);
 	v->nboot = rcur_le32(c);
 	uint32_t n = rcur_le32(c);
+	v->loss_gen = r->type == REC_VIEW ? rcur_le64(c) : 0;
+	v->clean = r->type == REC_VIEW && rcur_le32(c) != 0;
 	v->floor = get_tx(c);
+	r->type = REC_VIEW;
 	if (c->bad || v->nboot > BP_MAX_BRICKS || (v->state != BP_VIEW_RESOLVING && v->state != BP_VIEW_READY))
 		return false;
 	for (uint32_t i = 0; i < v->nboot; i++)
@@ -314,6 +319,7 @@ static bool parse_body(const uint8_t *body, uint32_t body_len, struct record *r)
 		r->promise.owner = get_gfid(&c);
 		ok = true;
 		break;
+	case REC_VIEW_1:
 	case REC_VIEW:
 		ok = parse_view(&c, r);
 		break;

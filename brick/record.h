@@ -30,7 +30,7 @@ enum record_type {
 	REC_COMMIT,  /* list of tx: visible from here on, in this order */
 	REC_ABORT,   /* list of tx: without effect; by their owner */
 	REC_PROMISE,
-	REC_VIEW, /* view and missed regions; state READY drops undecided tx of older epochs */
+	REC_VIEW_1, /* what REC_VIEW was in format 1: only read */
 	REC_MISS,
 	REC_CLEAR,
 	REC_DISCARD, /* rejoin: every tx of the domain is forgotten */
@@ -39,6 +39,7 @@ enum record_type {
 	REC_DONE,    /* every row of this round's FOLDs is durable in the base */
 	REC_HEAL,    /* rows were rebuilt from peers: COMMITs before this do not apply to them */
 	REC_UNDO,    /* list of tx: without effect, by a takeover, even if a COMMIT came before (rollback) */
+	REC_VIEW, /* view and missed regions; state READY drops undecided tx of older epochs */
 	REC_LAST
 };
 
@@ -63,6 +64,8 @@ struct rec_prep {
 struct rec_view_head {
 	uint64_t epoch, ver;
 	uint32_t state, insync, layout_gen, nboot;
+	uint64_t loss_gen;
+	bool clean;
 	struct txid floor; /* the domain's when it was stored: a later owner must not take what was trimmed or healed
 			      past for lacking */
 	struct gfid boot[BP_MAX_BRICKS];
@@ -147,7 +150,7 @@ void record_put_done(struct wcur *c, uint64_t round);
 void record_put_heal(struct wcur *c, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows);
 #define RECORD_PREP_BODY(ncrc)     (88u + 4u * (ncrc))
 #define RECORD_LIST_BODY(n)        (20u + 16u * (n))
-#define RECORD_VIEW_BODY(nboot, n) (68u + 16u * (nboot) + 16u * (n))
+#define RECORD_VIEW_BODY(nboot, n) (80u + 16u * (nboot) + 16u * (n))
 #define RECORD_FOLD_BODY(n)        (52u + 24u * (n))
 
 /* Looks at p[0, avail), which should hold the record of position lsn. prev: the crc of the record before, NULL when

@@ -94,15 +94,7 @@ static int on_prep(struct replay *p, struct domain *d, const struct record *r)
 	struct tx *t = tx_new(b, d, a->tx, a->ncrc);
 	if (!t)
 		return -ENOMEM;
-	t->shard = a->shard;
-	t->kind = a->kind;
-	t->tx_kind = a->tx_kind;
-	t->row = a->row;
-	t->nrows = a->nrows;
-	t->coef = a->coef;
-	t->lba = a->lba;
-	t->nblocks = a->nblocks;
-	t->participants = a->participants;
+	tx_describe(t, a);
 	t->prep_lsn = r->lsn;
 	t->payload_off = r->payload_off;
 	t->carried = r->carried;
@@ -205,6 +197,7 @@ static int on_domain_record(struct replay *p, struct domain *d, struct record *r
 	case REC_UNDO:
 		on_decision(p, d, r);
 		return 0;
+	case REC_VIEW_1: /* record_parse makes it REC_VIEW */
 	case REC_VIEW:
 		return on_view(p, d, r);
 	case REC_MISS:

@@ -12,10 +12,10 @@
 #include "core/base/crc32c.h"
 
 #define STATE_MAGIC  UINT32_C(0x3153594D) /* "MYS1" */
-#define STATE_FORMAT 1u
+#define STATE_FORMAT 2u   /* 1, without loss generation and clean, is read too */
 #define STATE_PRE    16u
 #define STATE_HEAD   96u
-#define STATE_DOMAIN 100u /* without boots and missed */
+#define STATE_DOMAIN 112u /* without boots and missed */
 #define STATE_MAX    (256u * 1024u * 1024u)
 
 /* ---- out ---- */
@@ -48,6 +48,8 @@ static void put_domain(struct wcur *c, const struct domain *d)
 	wcur_le32(c, d->view.insync);
 	wcur_le32(c, d->view.layout_gen);
 	wcur_le32(c, d->view.nboot);
+	wcur_le64(c, d->view.loss_gen);
+	wcur_le32(c, d->view.clean);
 	wcur_le64(c, d->missed.n);
 	for (uint32_t i = 0; i < d->view.nboot; i++)
 		put_gfid(c, &d->view.boot[i]);
@@ -138,7 +140,7 @@ static struct gfid get_gfid(struct rcur *c)
 	return g;
 }
 
-static int get_domain(struct brick *b, struct rcur *c)
+static int get_domain(struct brick *b, struct rcur *c, uint32_t format)
 {
 	struct gfid g = get_gfid(c);
 	struct domain *d;
@@ -158,6 +160,10 @@ static int get_domain(struct brick *b, struct rcur *c)
 	d->view.insync = rcur_le32(c);
 	d->view.layout_gen = rcur_le32(c);
 	uint32_t nboot = rcur_le32(c);
+	if (format >= 2) {
+		d->view.loss_gen = rcur_le64(c);
+		d->view.clean = rcur_le32(c) != 0;
+	}
 	uint64_t missed = rcur_le64(c);
 	if (c->bad || nboot > BP_MAX_BRICKS || missed > c->left / 16)
 		return -EUCLEAN;
@@ -176,7 +182,7 @@ static int state_decode(struct brick *b, const uint8_t *p, size_t len, struct st
 {
 	struct rcur c = rcur_of(p, len);
 	uint32_t magic = rcur_le32(&c), format = rcur_le32(&c), says = rcur_le32(&c), crc = rcur_le32(&c);
-	if (c.bad || magic != STATE_MAGIC || format != STATE_FORMAT || says != len || crc32c(c.p, c.left) != crc)
+	if (c.bad || magic != STATE_MAGIC || format < 1 || format > STATE_FORMAT || says != len || crc32c(c.p, c.left) != crc)
 		return -EUCLEAN;
 	h->boot = get_gfid(&c);
 	h->incarnation = get_gfid(&c);
@@ -190,7 +196,7 @@ static int state_decode(struct brick *b, const uint8_t *p, size_t len, struct st
 	uint64_t n = rcur_le64(&c);
 	int rc = c.bad || h->trim > h->state_lsn ? -EUCLEAN : 0;
 	for (uint64_t i = 0; i < n && rc == 0; i++)
-		rc = get_domain(b, &c);
+		rc = get_domain(b, &c, format);
 	return rc == 0 && c.left ? -EUCLEAN : rc;
 }
 

@@ -58,6 +58,19 @@ struct tx *tx_new(struct brick *b, struct domain *d, struct txid id, uint32_t nc
 	return t;
 }
 
+void tx_describe(struct tx *t, const struct rec_prep *p)
+{
+	t->shard = p->shard;
+	t->kind = p->kind;
+	t->tx_kind = p->tx_kind;
+	t->row = p->row;
+	t->nrows = p->nrows;
+	t->coef = p->coef;
+	t->lba = p->lba;
+	t->nblocks = p->nblocks;
+	t->participants = p->participants;
+}
+
 static void tx_drop_payload(struct brick *b, struct tx *t)
 {
 	b->prep_bytes -= t->payload.len;
@@ -236,15 +249,9 @@ static int prep_admit(struct brick *b, struct domain *d, const struct bp_prep_ar
 	struct tx *t = tx_new(b, d, id, a->crc.crc_len);
 	if (!t)
 		return -ENOMEM;
-	t->shard = a->shard;
-	t->kind = a->kind;
-	t->tx_kind = a->tx_kind;
-	t->row = a->row;
-	t->nrows = a->nrows;
-	t->coef = a->coef;
-	t->lba = a->lba;
-	t->nblocks = a->nblocks;
-	t->participants = a->participants;
+	struct rec_prep what = {.shard = a->shard, .kind = a->kind, .tx_kind = a->tx_kind, .row = a->row, .nrows = a->nrows,
+				.coef = a->coef, .lba = a->lba, .nblocks = a->nblocks, .participants = a->participants};
+	tx_describe(t, &what);
 	if (a->crc.crc_len)
 		memcpy(t->crc, a->crc.crc_val, sizeof(uint32_t) * a->crc.crc_len);
 	int rc = prep_keep_payload(b, t, payload);

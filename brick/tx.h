@@ -41,6 +41,7 @@ struct tx {
 struct tx *tx_find(const struct brick *b, const struct domain *d, struct txid id);
 /* A new transaction in its domain's list, with room for ncrc checksums. NULL without memory. */
 struct tx *tx_new(struct brick *b, struct domain *d, struct txid id, uint32_t ncrc);
+void tx_describe(struct tx *t, const struct rec_prep *p); /* what it does, from its PREP */
 void tx_free(struct brick *b, struct tx *t); /* takes it out of the tables */
 void tx_set_state(struct brick *b, struct tx *t,
 		  enum tx_state state); /* keeps the counters; drops the payload when decided */

@@ -181,14 +181,12 @@ static void ticket_queue(struct ec_confirm *c, struct ec_ticket *t)
 
 int ec_confirm_wait(struct ec_domain *d, struct ec_ticket *t, uint64_t deadline_ns) YIELDS
 {
-	if (!t->stamp)
-		return d->state == EC_DEPOSED ? -MYFS_E_FENCED : 0;
 	for (;;) {
 		if (d->state == EC_DEPOSED || d->state == EC_CLOSING)
 			return -MYFS_E_FENCED;
 		if (d->epoch != t->epoch)
-			return -EAGAIN; /* C3 */
-		if (confirmed(d, t->stamp))
+			return -EAGAIN; /* C3; it may even have taken back what was read */
+		if (!t->stamp || confirmed(d, t->stamp))
 			return 0;
 		if (loop_now_ns() >= deadline_ns)
 			return -MYFS_E_QUORUM;

@@ -20,6 +20,7 @@
 #define RETRY_MIN_NS (200 * NS_PER_MS)
 #define RETRY_MAX_NS (5 * NS_PER_S)
 #define GRACE_NS (300 * NS_PER_MS)  /* others of the set are given this long to return together */
+#define CLOSE_NS (5 * NS_PER_S)
 #define FIRST_TRY_NS (1 * NS_PER_S)
 
 /* ---- facts ---- */
@@ -90,6 +91,18 @@ bool ec_domain_may_write(const struct ec_domain *d)
 }
 
 int ec_domain_ready(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELDS
+{
+	for (;;) {
+		int rc = ec_domain_ready_internal(d, write, deadline_ns);
+		if (rc || !ec_replays(d))
+			return rc;
+		if (loop_now_ns() >= deadline_ns)
+			return -MYFS_E_QUORUM;
+		waitq_wait_until(&d->wq, deadline_ns);
+	}
+}
+
+int ec_domain_ready_internal(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELDS
 {
 	for (;;) {
 		if (d->state == EC_DEPOSED || d->state == EC_CLOSING)
@@ -317,6 +330,12 @@ static bool keeper_has_work(struct ec_domain *d)
 	return d->state == EC_SERVING && ((d->view.insync & ~d->live) || to_admit(d));
 }
 
+static void start_replay(struct ec_domain *d)
+{
+	if (d->state == EC_SERVING && ec_replay_start(d))
+		timer_arm(&d->retry_timer, loop_now_ns() + RETRY_MIN_NS); /* no fiber now */
+}
+
 static void keeper(void *arg)
 {
 	struct ec_domain *d = arg;
@@ -328,6 +347,7 @@ static void keeper(void *arg)
 			keep_stalled(d);
 		else if (d->state == EC_SERVING)
 			keep_serving(d);
+		start_replay(d);
 	} while (d->keeper_again || keeper_has_work(d));
 	d->keeper_runs = false;
 	ec_domain_changed(d);
@@ -396,6 +416,7 @@ static void domain_free(struct ec_domain *d)
 	timer_cancel(&d->sync_timer);
 	ec_heal_free(d);
 	ec_confirm_free(d);
+	ec_replay_free(d);
 	if (d->set->cache)
 		ec_stripe_cache_drop_domain(d->set->cache, d->key);
 	ec_tx_rings_free(d);
@@ -416,6 +437,7 @@ static struct ec_domain *domain_new(struct ec_set *s, const struct ec_domain_opt
 	d->gfid = opt->gfid;
 	d->key = ++s->next_key;
 	list_init(&d->node);
+	list_init(&d->replay.list);
 	waitq_init(&d->wq);
 	waitq_init(&d->keeper_wq);
 	waitq_init(&d->sync_wq);
@@ -496,13 +518,24 @@ static void release_post(struct ec_domain *d) YIELDS
 	rpc_group_wait_all(&g);
 }
 
+/* Everything durable, and the view says so? As far as it goes: nobody was promised it. */
+static bool close_flush(struct ec_domain *d) YIELDS
+{
+	uint64_t deadline = loop_now_ns() + CLOSE_NS;
+	int rc = d->state == EC_SERVING ? ec_domain_ready(d, false, deadline) : -MYFS_E_QUORUM;
+
+	if (!rc && d->stable_n < d->next_n)
+		rc = ec_domain_sync(d, deadline);
+	if (!rc && d->state == EC_SERVING && !ec_replays(d) && d->stable_n == d->next_n && !d->opt.namespace_domain)
+		ec_view_clean(d);
+	return d->state == EC_SERVING;
+}
+
 void ec_domain_close(struct ec_domain *d) YIELDS
 {
 	if (!d)
 		return;
-	if (d->state == EC_SERVING && d->stable_n < d->next_n)
-		ec_domain_sync(d, loop_now_ns() + 5 * NS_PER_S); /* as far as it goes: nobody was promised it */
-	bool orderly = d->state == EC_SERVING;
+	bool orderly = close_flush(d);
 	d->state = EC_CLOSING;
 	timer_cancel(&d->retry_timer);
 	timer_cancel(&d->sync_timer);
@@ -528,7 +561,10 @@ void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret)
 	ret->connected = ec_set_up_mask(d->set);
 	ret->epoch = d->epoch;
 	ret->view_ver = d->view.ver;
-	ret->serving = d->state == EC_SERVING && mask_count(ec_insync_live(d)) >= geo_of(d)->k;
+	ret->loss_gen = d->loss_gen;
+	ret->replays = d->replay.done;
+	ret->replaying = ec_replays(d);
+	ret->serving = d->state == EC_SERVING && !ec_replays(d) && mask_count(ec_insync_live(d)) >= geo_of(d)->k;
 	ret->deposed = d->state == EC_DEPOSED;
 	ec_heal_status(d, ret);
 }

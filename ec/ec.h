@@ -123,6 +123,9 @@ struct ec_domain_status {
 	uint64_t epoch, view_ver;
 	bool serving;                 /* enough bricks for reads and writes now */
 	bool deposed;                 /* another owner took it over: the masks are what we saw last */
+	uint64_t loss_gen;            /* grows, for good, whenever acknowledged unflushed writes may have been lost */
+	uint64_t replays;             /* times they would have been, but were written again from memory */
+	bool replaying;
 	uint64_t reads, writes, flushes, zeros, bytes_read, bytes_written; /* completed client operations */
 	uint64_t rounds;              /* brick round trips spent on writes */
 	uint64_t degraded_reads, checksum_errors, repaired_blocks;

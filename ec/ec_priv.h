@@ -78,6 +78,7 @@ struct ec_set {
 	unsigned tx_made, reads_out;
 	struct waitq pool_wq;
 	struct ec_heal_rate heal_rate;
+	uint64_t kept_bytes;          /* replay.c: payload of clients, reserved or held until it is stable */
 };
 
 uint32_t ec_set_up_mask(const struct ec_set *s);
@@ -86,6 +87,9 @@ uint32_t ec_set_up_mask(const struct ec_set *s);
 bool ec_brick_start(struct ec_brick *b, struct rpc_call *call, struct rpc_group *g);
 /* "3 of 6 bricks connected; missing: node1:/b1 (connection refused), ..." into e. Returns code. */
 int ec_set_missing(const struct ec_set *s, uint32_t want, int code, struct err *e);
+
+struct ec_part;
+struct ec_kept;
 
 /* ---- tx.c ---- */
 
@@ -100,7 +104,9 @@ struct ec_slot {                  /* ring entry of tx n: what is still owed to i
 	uint32_t participants;
 	uint32_t charged;         /* participants whose credit it holds ... */
 	uint32_t bytes;           /* ... this much of each: at least the payload */
+	struct ec_kept *kept;     /* what a client was told is done: owned */
 	enum ec_fate fate;
+	bool promised;            /* a client was told, kept or not */
 	bool durable;             /* committed, and no loss of power can take it back */
 };
 
@@ -130,6 +136,8 @@ struct ec_tx {
 	int nak; /* first refusal that is not about the brick's health: -ENOSPC, -MYFS_E_BADSUM, -EILSEQ */
 	uint32_t nak_brick;
 	uint32_t bytes;           /* payload per participant, at most */
+	uint64_t keep;            /* reserved of the set's account for what will be kept */
+	bool internal;            /* of the replay or a repair: runs while clients wait */
 	bool decided;
 	struct rpc_group group;
 	struct buf *bufs[EC_MAX_BRICKS + 4]; /* memory the legs point into; dropped at the end */
@@ -209,13 +217,19 @@ struct ec_domain {
 	bool keeper_runs, keeper_again;
 	struct waitq keeper_wq;
 	struct err last_error;        /* why it is not served, for messages */
-	uint64_t rollbacks;           /* takeovers that may have lost unflushed data (H25) */
-	struct ec_lost {              /* committed by us, taken back by a rollback; kept while requests run that may ask */
+	uint64_t rollbacks;           /* takeovers that decided without all journals */
+	struct ec_lost {              /* committed by us, taken back, and not kept for a replay; here while requests run that may ask */
 		bp_tx *v;
 		uint32_t n, cap;
 		bool all;             /* no memory for the list: anything may be */
 	} lost;
+	uint64_t loss_gen;            /* how often acknowledged data may have been lost (H25) */
 	bool lost_acked;              /* the next flush says so, once */
+	struct {
+		struct list list;     /* of ec_kept: to be written again before any client is served */
+		bool runs;
+		uint64_t done;        /* how often all of it was */
+	} replay;
 
 	struct rowlock_table locks;
 	struct ec_slot *ring;         /* [EC_RING] */
@@ -263,6 +277,9 @@ void ec_domain_changed(struct ec_domain *d);                    /* wakes everybo
  * -MYFS_E_FENCED. */
 int ec_domain_ready(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELDS;
 bool ec_domain_may_write(const struct ec_domain *d);
+/* The same without regard to a replay: for the replay itself, repairs and SYNCs. */
+int ec_domain_ready_internal(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELDS;
+static inline bool ec_replays(const struct ec_domain *d) { return !list_empty(&d->replay.list); }
 static inline uint64_t ec_deadline(const struct ec_domain *d) { return loop_now_ns() + d->set->cfg.io_timeout_ns; }
 /* Requests and background helpers bracket themselves so that close can wait for them. -MYFS_E_FENCED when closing. */
 int ec_domain_enter(struct ec_domain *d);
@@ -308,6 +325,10 @@ int ec_view_drop(struct ec_domain *d, uint32_t bricks) YIELDS;
 /* heal.c: brick b is healed everywhere and flushed. Tells b all that other stale bricks missed, then makes it a member.
  * 0, -EAGAIN (not the moment: somebody is being dropped), or an error. */
 int ec_view_join(struct ec_domain *d, uint32_t b) YIELDS;
+/* Replayed: what the view said was lost is not. */
+int ec_view_unloss(struct ec_domain *d) YIELDS;
+/* Everything is durable and the owner goes: says so in the view. */
+int ec_view_clean(struct ec_domain *d) YIELDS;
 /* The present view, to brick b alone. */
 int ec_view_tell(struct ec_domain *d, uint32_t b) YIELDS;
 
@@ -318,9 +339,14 @@ void ec_tx_rings_free(struct ec_domain *d);
 void ec_tx_forget_credit(struct ec_domain *d, uint32_t b);
 /* After a takeover: a new epoch begins with number 1. */
 void ec_tx_reset(struct ec_domain *d);
+struct ec_tx_need {
+	uint64_t bytes_per_brick;
+	uint64_t keep;            /* ec_keep_bytes() of what a client wrote, else 0 */
+	bool internal;
+};
 /* Waits for a place in the ring, a pooled object and credit on every brick of `bricks`. ret is bound to d. 0 or as
  * ec_domain_ready. */
-int ec_tx_admit(struct ec_domain *d, uint64_t bytes_per_brick, uint64_t deadline_ns, struct ec_tx **ret) YIELDS;
+int ec_tx_admit(struct ec_domain *d, const struct ec_tx_need *need, uint64_t deadline_ns, struct ec_tx **ret) YIELDS;
 /* Numbers it, the row lock just taken: roles = bricks the change concerns. -EAGAIN when writes may not start now. */
 int ec_tx_begin(struct ec_tx *tx, uint32_t shard, uint32_t lba, uint32_t nblocks, uint32_t tx_kind, uint32_t roles,
 		uint64_t regions);
@@ -342,6 +368,8 @@ int ec_tx_settle(struct ec_tx *tx, uint32_t needed, uint64_t deadline_ns) YIELDS
 bool ec_tx_leans(const struct ec_tx *tx);
 /* Queues COMMIT; from here it is decided. durable: its legs are, and it does not lean. */
 void ec_tx_commit(struct ec_tx *tx, bool durable);
+/* Right after ec_tx_commit: p is promised to a client, its bytes are kept. */
+void ec_tx_promise(struct ec_tx *tx, const struct ec_part *p);
 void ec_tx_abort(struct ec_tx *tx);
 /* As what a part was committed: a rollback before its request is answered may take it back. */
 struct ec_part_done {
@@ -349,7 +377,7 @@ struct ec_part_done {
 	uint64_t rollbacks;            /* of the domain then */
 };
 void ec_lost_note(struct ec_domain *d, const bp_tx *tx);
-/* Did a rollback take back what was committed so? */
+/* Did a rollback take back what was committed so, for good? What is kept comes back by itself, in its place. */
 bool ec_lost(const struct ec_domain *d, const struct ec_part_done *done);
 void ec_tx_end(struct ec_tx *tx);    /* back to the pool; aborts it when it was begun and not decided */
 void ec_decide_flush(struct ec_domain *d, uint32_t b);
@@ -369,11 +397,24 @@ struct ec_part {
 	/* bytes != 0: nblocks is 1 and only [skip, skip + bytes) of it change; data is those bytes. */
 	uint32_t skip, bytes;
 	bool fua;
+	bool internal;                 /* of the replay */
 	uint64_t deadline_ns;
 	struct ec_part_done *done;     /* filled on success; NULL: nobody asks */
 };
 /* Retries until done or the deadline. 0, -ENOSPC, -MYFS_E_UNREADABLE, -MYFS_E_QUORUM, -MYFS_E_FENCED, -ENOMEM. */
 int ec_part_write(const struct ec_part *p) YIELDS;
+
+/* ---- replay.c: unflushed payload, kept and written again ---- */
+#define EC_KEEP_MAX MIB(64)    /* per set: beyond it writes wait for a SYNC */
+uint64_t ec_keep_bytes(const struct ec_part *p);
+bool ec_keep_room(const struct ec_set *s, uint64_t bytes);
+/* Copies p. `bytes` of the account were reserved and go with it. NULL: no memory, the reservation is given back. */
+struct ec_kept *ec_keep(struct ec_set *s, const struct ec_part *p, uint64_t bytes);
+void ec_kept_drop(struct ec_set *s, struct ec_kept *k); /* NULL is fine */
+/* A takeover took something back: what is kept from tx `from` on is to be written again. */
+void ec_replay_take(struct ec_domain *d, uint64_t from);
+int ec_replay_start(struct ec_domain *d); /* in the background, when there is something. 0 or no fiber */
+void ec_replay_free(struct ec_domain *d);
 
 /* ---- read.c ---- */
 struct ec_read_leg {              /* one READ of one brick */
@@ -407,6 +448,8 @@ int ec_cut_read(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrow
 /* ---- flush.c ---- */
 /* Everything committed before is durable on every member, and the floor has moved. 0 or as ec_flush. */
 int ec_domain_sync(struct ec_domain *d, uint64_t deadline_ns) YIELDS;
+/* The same for what clients were told: nothing of it waits to be replayed either. */
+int ec_domain_flush(struct ec_domain *d, uint64_t deadline_ns) YIELDS;
 /* A tx was committed: arms the timer, or starts a SYNC when much is waiting. */
 void ec_sync_note(struct ec_domain *d, uint64_t bytes);
 void ec_sync_start(struct ec_domain *d);                /* in the background, now */

@@ -6,8 +6,7 @@
  *   STABLE(floor)         one-way: bricks may checkpoint it
  *
  * One SYNC runs at a time; flushes that come while it runs share the next one. In the background a SYNC runs a second
- * after something was committed, or as soon as much is waiting. The payload that a surviving gateway would replay after
- * all its bricks lost power (H30) would be kept per ring slot and dropped in ec_floor_release.
+ * after something was committed, or as soon as much is waiting.
  *
  * F1 a ticket is done only by a SYNC that began after it was taken. F2 the floor only passes decided tx, and only when
  * no view change is under way (I5, I6). */
@@ -82,7 +81,7 @@ static void post_stable(struct ec_domain *d, uint32_t to)
 static int sync_once(struct ec_domain *d, uint64_t deadline_ns) YIELDS
 {
 	struct sync_round r;
-	int rc = ec_domain_ready(d, false, deadline_ns);
+	int rc = ec_domain_ready_internal(d, false, deadline_ns);
 
 	if (rc)
 		return rc;
@@ -195,6 +194,25 @@ int ec_domain_sync(struct ec_domain *d, uint64_t deadline_ns) YIELDS
 	return d->sync_rc;
 }
 
+/* F3 a client's flush counts when no takeover came between and nothing waits to be replayed: else what it stands for may not be
+ * written again yet. */
+int ec_domain_flush(struct ec_domain *d, uint64_t deadline_ns) YIELDS
+{
+	uint64_t epoch;
+	int rc;
+
+	do {
+		rc = ec_domain_ready(d, false, deadline_ns);
+		if (rc)
+			return rc;
+		epoch = d->epoch;
+		if (d->stable_n == d->next_n)
+			return 0; /* nothing was written since the last one */
+		rc = ec_domain_sync(d, deadline_ns);
+	} while (!rc && (d->epoch != epoch || ec_replays(d)));
+	return rc;
+}
+
 int ec_flush(struct ec_domain *d) YIELDS
 {
 	int rc = ec_domain_enter(d);
@@ -202,11 +220,7 @@ int ec_flush(struct ec_domain *d) YIELDS
 	if (rc)
 		return rc;
 	d->count.flushes++;
-	if (d->stable_n == d->next_n && d->state == EC_SERVING && !d->lost_acked) {
-		ec_domain_leave(d);
-		return 0; /* nothing was written since the last one */
-	}
-	rc = ec_domain_sync(d, ec_deadline(d));
+	rc = ec_domain_flush(d, ec_deadline(d));
 	if (!rc && d->lost_acked) {
 		d->lost_acked = false; /* said once, as file systems expect of a device */
 		rc = -EIO;

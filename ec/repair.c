@@ -65,7 +65,7 @@ int ec_repair_rewrite(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_
 	int rc = ec_domain_sync(d, deadline_ns); /* R2 */
 
 	if (!rc)
-		rc = ec_tx_admit(d, MYFS_BLOCK, deadline_ns, &tx);
+		rc = ec_tx_admit(d, &(struct ec_tx_need){.bytes_per_brick = MYFS_BLOCK, .internal = true}, deadline_ns, &tx);
 	if (rc)
 		return rc;
 	rc = rewrite(d, tx, b, shard, row, chunk, avoid, deadline_ns);
@@ -95,7 +95,7 @@ int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t 
 	uint64_t deadline_ns = ec_deadline(d);
 
 	for (;;) {
-		int rc = ec_domain_ready(d, true, deadline_ns);
+		int rc = ec_domain_ready_internal(d, true, deadline_ns); /* the replay may be waiting for it */
 		if (rc)
 			return rc;
 		if (rowlock_acquire_until(&d->locks, &lock, deadline_ns))

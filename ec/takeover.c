@@ -29,6 +29,8 @@ struct takeover {
 	struct ec_resolution resolution;
 	struct ec_missed missed;
 	struct ec_missed doubtful; /* members' own words about themselves */
+	bool lost;                 /* acknowledged data is gone, or may be */
+	uint64_t replay_from;      /* own tx: from here on everything kept is written again; next_n: nothing is */
 	struct err *e;
 };
 
@@ -324,24 +326,34 @@ static bool decided_commit(const struct ec_resolution *r, const bp_tx *tx)
 	return false;
 }
 
-/* Did we commit something, unflushed, that is gone now? Only a rollback can do that (H25). */
-static bool lost_committed(const struct takeover *t)
+/* Committed by us, and taken back by this takeover. */
+static bool taken_back(const struct takeover *t, uint64_t n)
 {
-	struct ec_domain *d = t->d;
-	bool lost = t->resolution.lost;
+	const struct ec_domain *d = t->d;
+	bp_tx tx = {.epoch = d->epoch, .n = n};
 
-	if (!t->members.rollback)
-		return false;
-	for (uint64_t n = d->stable_n; n < d->next_n; n++) {
-		bp_tx tx = {.epoch = d->epoch, .n = n};
-		if (d->ring[n % EC_RING].fate == EC_COMMITTED && ec_tx_cmp(&tx, &t->resolution.floor) >= 0 &&
-		    !decided_commit(&t->resolution, &tx)) {
-			ec_lost_note(d, &tx);
-			lost = true;
-		}
-	}
-	return lost;
+	return t->members.rollback && d->ring[n % EC_RING].fate == EC_COMMITTED && d->ring[n % EC_RING].promised &&
+	       ec_tx_cmp(&tx, &t->resolution.floor) >= 0 && !decided_commit(&t->resolution, &tx);
 }
+
+/* What a rollback took back of what clients were told is done (H25). Of what we told them ourselves we know it, and mostly have it still:
+ * t->replay_from. What an owner before us told them, unless it had closed the domain in order, nobody knows. */
+static void judge_loss(struct takeover *t, const struct ec_view *found)
+{
+	const struct ec_domain *d = t->d;
+
+	t->replay_from = d->next_n;
+	t->lost = false;
+	if (t->members.rollback && d->state == EC_OPENING)
+		t->lost = t->resolution.lost || !found->clean;
+	for (uint64_t n = d->next_n; n-- > d->stable_n;) {
+		if (!taken_back(t, n))
+			continue;
+		t->replay_from = n;
+		t->lost |= !d->ring[n % EC_RING].kept;
+	}
+}
+
 
 /* ---- the steps ---- */
 
@@ -414,17 +426,24 @@ static int resolve(struct takeover *t, const struct ec_view *found) YIELDS
 		return rc;
 	for (uint32_t m = t->members.use; m; m &= m - 1) /* members miss nothing: leftovers of an earlier CLEAR */
 		ec_missed_clear_brick(&t->missed, (uint32_t)__builtin_ctz(m));
+	judge_loss(t, found);
 	d->view = *found;
 	v.insync = t->members.use;
 	if (MUTATED(H9))
 		boots_now(t, &v);
+	v.clean = false;
 	rc = write_view(t, &v, BP_VIEW_RESOLVING, &t->missed);
 	if (!rc)
 		rc = resolve_send(t);
 	if (rc)
 		return rc;
 	boots_now(t, &v);
+	uint64_t known = d->state == EC_OPENING ? found->loss_gen : d->loss_gen;
+	bool again = t->replay_from < d->next_n || ec_replays(d);
+	v.loss_gen = known + t->lost + again; /* lowered when all of it is durable: should we die before, it was lost */
 	rc = write_view(t, &v, BP_VIEW_READY, NULL);
+	if (!rc)
+		d->loss_gen = known + t->lost;
 	if (!rc)
 		ec_heal_left(d, found->insync & ~t->members.use, t->resolution.floor);
 	return rc;
@@ -446,10 +465,14 @@ static void serve(struct takeover *t)
 {
 	struct ec_domain *d = t->d;
 
-	if (lost_committed(t))
+	for (uint64_t n = t->replay_from; n < d->next_n; n++)
+		if (taken_back(t, n) && !d->ring[n % EC_RING].kept)
+			ec_lost_note(d, &(bp_tx){.epoch = d->epoch, .n = n});
+	if (t->lost)
 		d->lost_acked = true;
 	if (t->members.rollback)
 		d->rollbacks++;
+	ec_replay_take(d, t->replay_from);
 	ec_tx_reset(d);
 	d->opt.create = false; /* from now on emptied bricks are a loss, not a beginning */
 	d->epoch = t->epoch;

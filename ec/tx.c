@@ -57,7 +57,10 @@ void ec_floor_release(struct ec_domain *d, uint64_t n)
 {
 	assert(n <= d->undecided_n);
 	while (d->stable_n < n) {
-		slot_release_credit(d, &d->ring[d->stable_n % EC_RING]);
+		struct ec_slot *s = &d->ring[d->stable_n % EC_RING];
+		slot_release_credit(d, s);
+		ec_kept_drop(d->set, s->kept);
+		s->kept = NULL;
 		d->stable_n++;
 	}
 	waitq_wake_all(&d->set->pool_wq);
@@ -178,21 +181,24 @@ static void sync_all_domains(struct ec_set *s)
 			ec_sync_start(d);
 }
 
-int ec_tx_admit(struct ec_domain *d, uint64_t bytes_per_brick, uint64_t deadline_ns, struct ec_tx **ret) YIELDS
+int ec_tx_admit(struct ec_domain *d, const struct ec_tx_need *need, uint64_t deadline_ns, struct ec_tx **ret) YIELDS
 {
 	struct ec_set *s = d->set;
 
 	for (;;) {
-		int rc = ec_domain_ready(d, true, deadline_ns);
+		int rc = need->internal ? ec_domain_ready_internal(d, true, deadline_ns) : ec_domain_ready(d, true, deadline_ns);
 		if (rc)
 			return rc;
-		bool room = d->next_n - d->stable_n + d->reserved < EC_RING;
-		if (room && credit_ok(d, bytes_per_brick)) {
+		bool room = d->next_n - d->stable_n + d->reserved < EC_RING && (!need->keep || ec_keep_room(s, need->keep));
+		if (room && credit_ok(d, need->bytes_per_brick)) {
 			struct ec_tx *tx = tx_new(s);
 			if (tx) {
 				d->reserved++;
 				tx->d = d;
-				tx->bytes = (uint32_t)bytes_per_brick;
+				tx->bytes = (uint32_t)need->bytes_per_brick;
+				tx->keep = need->keep;
+				s->kept_bytes += need->keep;
+				tx->internal = need->internal;
 				tx->id = (bp_tx){0};
 				tx->mask = tx->missed = tx->acked = tx->failed = 0;
 				tx->nak = 0;
@@ -221,7 +227,7 @@ int ec_tx_begin(struct ec_tx *tx, uint32_t shard, uint32_t lba, uint32_t nblocks
 {
 	struct ec_domain *d = tx->d;
 
-	if (!ec_domain_may_write(d) || d->next_n - d->stable_n >= EC_RING)
+	if (!ec_domain_may_write(d) || (ec_replays(d) && !tx->internal) || d->next_n - d->stable_n >= EC_RING)
 		return -EAGAIN;
 	/* Regions of a ZERO may differ in who is healed there; such a tx comes one region at a time (update.c). */
 	uint32_t part = ec_heal_participants(d, shard, (uint32_t)__builtin_ctzll(regions));
@@ -464,6 +470,16 @@ void ec_tx_commit(struct ec_tx *tx, bool durable)
 	ec_sync_note(d, bytes);
 }
 
+void ec_tx_promise(struct ec_tx *tx, const struct ec_part *p)
+{
+	struct ec_slot *s = slot_of(tx->d, tx->id.n);
+
+	assert(s->fate == EC_COMMITTED && tx->keep);
+	s->promised = true;
+	s->kept = ec_keep(tx->d->set, p, tx->keep);
+	tx->keep = 0;
+}
+
 void ec_tx_abort(struct ec_tx *tx)
 {
 	struct ec_domain *d = tx->d;
@@ -517,6 +533,8 @@ void ec_tx_end(struct ec_tx *tx)
 	struct ec_set *s = d->set;
 
 	rpc_group_wait_all(&tx->group);
+	s->kept_bytes -= tx->keep;
+	tx->keep = 0;
 	if (tx->id.n == 0)
 		d->reserved--;
 	else

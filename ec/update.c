@@ -147,6 +147,8 @@ static int finish(struct update *u) YIELDS
 		u->leans = leans && u->p->fua;
 		u->done = (struct ec_part_done){tx->id, u->d->rollbacks};
 		ec_tx_commit(tx, u->durable && !leans);
+		if (!u->p->internal)
+			ec_tx_promise(tx, u->p);
 	}
 	return rc;
 }
@@ -154,7 +156,7 @@ static int finish(struct update *u) YIELDS
 /* U4. A rollback meanwhile may have taken it back: once more then. Never without need: what others saw and overwrote would come back. */
 static int make_firm(const struct ec_part *p, const struct ec_part_done *done) YIELDS
 {
-	int rc = ec_domain_sync(p->d, p->deadline_ns);
+	int rc = ec_domain_flush(p->d, p->deadline_ns);
 
 	return !rc && ec_lost(p->d, done) ? -EAGAIN : rc;
 }
@@ -667,7 +669,8 @@ static int attempt(const struct ec_part *p) YIELDS
 	u.lock = (struct rowlock){0};
 	if (ec_shards_grow(p->d, p->shard + 1))
 		return -ENOMEM;
-	int rc = ec_tx_admit(p->d, part_bytes_per_brick(p), p->deadline_ns, &u.tx);
+	struct ec_tx_need need = {.bytes_per_brick = part_bytes_per_brick(p), .keep = p->internal ? 0 : ec_keep_bytes(p), .internal = p->internal};
+	int rc = ec_tx_admit(p->d, &need, p->deadline_ns, &u.tx);
 	if (rc)
 		return rc;
 	rc = dispatch(&u);

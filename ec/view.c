@@ -183,6 +183,34 @@ out:
 	return rc;
 }
 
+/* The present view once more, but for what `change` did to it. */
+static int view_amend(struct ec_domain *d, const struct ec_view *nv) YIELDS
+{
+	struct ec_view v = d->view;
+
+	v.loss_gen = nv->loss_gen;
+	v.clean = nv->clean;
+	return ec_view_write(d, &v, d->live, NULL);
+}
+
+int ec_view_unloss(struct ec_domain *d) YIELDS
+{
+	fmutex_lock(&d->view_lock);
+	int rc = d->state != EC_SERVING ? -EAGAIN : view_amend(d, &(struct ec_view){.loss_gen = d->loss_gen});
+	fmutex_unlock(&d->view_lock);
+	return rc;
+}
+
+int ec_view_clean(struct ec_domain *d) YIELDS
+{
+	fmutex_lock(&d->view_lock);
+	int rc = d->state != EC_SERVING || d->stable_n != d->next_n
+		     ? -EAGAIN
+		     : view_amend(d, &(struct ec_view){.loss_gen = d->loss_gen, .clean = true});
+	fmutex_unlock(&d->view_lock);
+	return rc;
+}
+
 int ec_view_tell(struct ec_domain *d, uint32_t b) YIELDS
 {
 	struct rpc_call call;

@@ -23,7 +23,8 @@ int ec_view_from_wire(const struct ec_geometry *g, const struct bp_view *w, stru
 	if (w->epoch == 0)
 		return err_set(e, -MYFS_E_PROTO, "view of epoch 0");
 	struct ec_view v = {
-	    .epoch = w->epoch, .ver = w->ver, .state = w->state, .insync = w->insync, .layout_gen = w->layout_gen};
+	    .epoch = w->epoch, .ver = w->ver, .state = w->state, .insync = w->insync, .layout_gen = w->layout_gen,
+	    .loss_gen = w->loss_gen, .clean = w->clean};
 	for (uint32_t b = 0; b < g->n; b++)
 		memcpy(v.boot[b].b, w->boot.boot_val[b], sizeof(v.boot[b].b));
 	*ret = v;
@@ -34,7 +35,8 @@ void ec_view_to_wire(const struct ec_geometry *g, struct ec_view *v, struct bp_v
 {
 	_Static_assert(sizeof(struct gfid) == sizeof(bp_uuid), "boot ids travel as they lie");
 	*w = (struct bp_view){
-	    .epoch = v->epoch, .ver = v->ver, .state = v->state, .insync = v->insync, .layout_gen = v->layout_gen};
+	    .epoch = v->epoch, .ver = v->ver, .state = v->state, .insync = v->insync, .layout_gen = v->layout_gen,
+	    .loss_gen = v->loss_gen, .clean = v->clean};
 	w->boot.boot_len = g->n;
 	w->boot.boot_val = (bp_uuid *)(void *)v->boot;
 }

@@ -79,6 +79,32 @@ bool nemesis_may_break_all(const struct schedule *s)
 	return !s->live || (s->rotten == 0 && mask_count(s->bad) <= s->cluster.tolerates);
 }
 
+/* What was acknowledged and not flushed is gone with the memory of too many bricks, unless its owner writes it again. */
+static void owner_forgets(struct schedule *s)
+{
+	s->guard_turn = 0;
+	if (oracle_in_rollback(s->oracle))
+		return;
+	world_trace(s->world, "what was not flushed may be lost");
+	oracle_rollback_begin(s->oracle);
+	s->result->rollbacks++;
+}
+
+static void too_many_forgot(struct schedule *s)
+{
+	struct sim_gateway *gw = cluster_owner(&s->cluster);
+	struct ec_domain_status st = {.deposed = true};
+	if (gw != NULL)
+		ec_domain_status(gw->domain, &st);
+	if (s->live && !st.deposed && !gw->stop && !cluster_opening(&s->cluster)) {
+		s->guard_turn = gw->turn;
+		s->result->replays++;
+		world_trace(s->world, "%s must write again what was not flushed", host_name(gw->host));
+	} else {
+		owner_forgets(s);
+	}
+}
+
 /* Brick b's memory goes now. */
 static void memory_lost(struct schedule *s, uint32_t b)
 {
@@ -86,11 +112,8 @@ static void memory_lost(struct schedule *s, uint32_t b)
 	if (!s->bricks[b].lost_memory)
 		s->bricks[b].lost_boot = s->cluster.bricks[b].boot;
 	s->bricks[b].lost_memory = true;
-	if (mask_count(s->bad | s->rotten) > s->cluster.tolerates && !oracle_in_rollback(s->oracle)) {
-		world_trace(s->world, "what was not flushed may be lost");
-		oracle_rollback_begin(s->oracle);
-		s->result->rollbacks++;
-	}
+	if (mask_count(s->bad | s->rotten) > s->cluster.tolerates && !oracle_in_rollback(s->oracle) && s->guard_turn == 0)
+		too_many_forgot(s);
 }
 
 static void trace_view(struct schedule *s, const struct sim_gateway *gw, const struct ec_domain_status *st)
@@ -111,6 +134,8 @@ static void notice(struct schedule *s)
 		return;
 	ec_domain_status(gw->domain, &st);
 	trace_view(s, gw, &st);
+	if (s->guard_turn != 0 && (gw->turn != s->guard_turn || st.deposed))
+		owner_forgets(s);
 	if (!st.serving || st.deposed || gw->domain->view_busy || gw->domain->view.state != BP_VIEW_READY)
 		return;
 	uint32_t relied = 0; /* members by what they had in the memory they lost */
@@ -125,6 +150,8 @@ static void notice(struct schedule *s)
 		    x->calm_ns == UINT64_MAX && s->cluster.bricks[b].serving && now(s) > bad_since[b] + SETTLE_NS && now(s) > x->stuck_ns)
 			s->bad &= ~MASK(b);
 	}
+	if (relied == 0)
+		s->guard_turn = 0;
 	if (oracle_in_rollback(s->oracle) && relied == 0) {
 		world_trace(s->world, "what was lost is decided");
 		oracle_rollback_end(s->oracle, now(s));
@@ -240,6 +267,8 @@ static void gateway_due(struct schedule *s)
 		if (c->gateways[g].running)
 			continue;
 		s->gateway_next_ns = UINT64_MAX;
+		if (s->guard_turn != 0)
+			owner_forgets(s);
 		cluster_gateway_start(c, g);
 		return;
 	}
@@ -276,6 +305,8 @@ void nemesis_stop_brick(struct schedule *s, uint32_t b, bool power)
 void nemesis_kill_gateway(struct schedule *s, uint32_t g)
 {
 	clients_forget(s, g);
+	if (s->guard_turn != 0)
+		owner_forgets(s);
 	if (host_is_up(s->cluster.gateways[g].host))
 		cluster_gateway_kill(&s->cluster, g);
 }
@@ -433,6 +464,8 @@ static bool wide_fault(struct schedule *s, enum fault f)
 	case FAULT_GATEWAY_CLOSE:
 		if (gw != NULL)
 			gw->stop = true;
+		if (gw != NULL && s->guard_turn != 0)
+			owner_forgets(s);
 		return true;
 	case FAULT_GATEWAY_STEAL:
 		if (!cluster_opening(&s->cluster))

@@ -71,6 +71,7 @@ static void add_result(struct schedule_result *sum, const struct schedule_result
 	sum->failed_ops += r->failed_ops;
 	sum->takeovers += r->takeovers;
 	sum->rollbacks += r->rollbacks;
+	sum->replays += r->replays;
 	for (unsigned f = 0; f < FAULT_N; f++)
 		sum->faults[f] += r->faults[f];
 	for (unsigned i = 0; i < OP_N; i++)
@@ -208,8 +209,8 @@ static void report(const struct totals *t, double seconds)
 	printf("%" PRIu64 " schedules (%" PRIu64 " live), %" PRIu64 " violations, %.1f s, %.1f schedules/s, %.1f per core-second, %.0f s simulated (%.1f:1)\n",
 	       t->schedules, t->live, t->violations, seconds, (double)t->schedules / seconds, (double)t->schedules / cpu, sim, sim / seconds);
 	printf("operations: %" PRIu64 " reads, %" PRIu64 " writes, %" PRIu64 " zeros, %" PRIu64 " flushes, %" PRIu64 " scrubs, %" PRIu64 " of them failed; %" PRIu64 " takeovers, %" PRIu64
-	       " losses of unflushed data\n", t->sum.ops[OP_READ], t->sum.ops[OP_WRITE], t->sum.ops[OP_ZERO], t->sum.ops[OP_FLUSH], t->sum.ops[OP_SCRUB], t->sum.failed_ops, t->sum.takeovers,
-	       t->sum.rollbacks);
+	       " losses of unflushed data, %" PRIu64 " times it had to be written again\n", t->sum.ops[OP_READ], t->sum.ops[OP_WRITE], t->sum.ops[OP_ZERO], t->sum.ops[OP_FLUSH], t->sum.ops[OP_SCRUB], t->sum.failed_ops, t->sum.takeovers,
+	       t->sum.rollbacks, t->sum.replays);
 	for (unsigned f = 0; f < FAULT_N; f++)
 		kinds += t->sum.faults[f] != 0;
 	printf("%u types of faults:", kinds);

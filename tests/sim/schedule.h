@@ -42,7 +42,7 @@ struct schedule_result {
 	uint64_t hash;
 	uint64_t sim_ns;
 	uint64_t faults[FAULT_N];
-	uint64_t ops[OP_N], failed_ops, takeovers, rollbacks;
+	uint64_t ops[OP_N], failed_ops, takeovers, rollbacks, replays;
 	bool live;
 };
 
@@ -107,6 +107,7 @@ struct schedule {
 	uint32_t bad;            /* bricks that may lack something: not to be counted on */
 	uint32_t rotten;         /* bricks whose disks have lied */
 	uint32_t gone;           /* bricks that never return */
+	uint64_t guard_turn;     /* the turn whose owner alone remembers what was not flushed; 0: none */
 	uint32_t split_gateway, split_brick; /* which sees only which; SIM_MAX_GATEWAYS: none */
 	uint64_t gateway_next_ns;/* when the next gateway is to be started; UINT64_MAX: one runs */
 	struct view_seen view_seen;

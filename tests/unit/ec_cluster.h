@@ -26,6 +26,7 @@ struct cluster_brick {
 	struct address address;
 	uint64_t reserve_bytes;    /* kept free; more than the disk has = a full brick */
 	bool stalled;              /* takes requests and does not answer */
+	uint32_t stalled_type;     /* only those of this type, when not 0 */
 	struct waitq unstalled;
 };
 
@@ -67,7 +68,7 @@ static inline void cluster_handle(void *arg, struct rpc_request *req)
 {
 	struct cluster_brick *b = arg;
 
-	while (b->stalled)
+	while (b->stalled || (b->stalled_type && req->type == b->stalled_type))
 		waitq_wait(&b->unstalled);
 	brick_host_handle(b->host, req);
 }
@@ -87,6 +88,14 @@ static inline void cluster_stall(struct cluster *c, uint32_t i, bool on)
 	c->b[i].stalled = on;
 	if (!on)
 		waitq_wake_all(&c->b[i].unstalled);
+}
+
+static inline void cluster_stall_type(struct cluster *c, uint32_t type)
+{
+	for (uint32_t i = 0; i < c->n; i++) {
+		c->b[i].stalled_type = type;
+		waitq_wake_all(&c->b[i].unstalled);
+	}
 }
 
 /* Brick i accepts connections. */

@@ -86,7 +86,7 @@ ENGINE_TEST(promise_view_and_missed_regions_survive_a_power_loss)
 	bp_uuid boots[6] = {{0}};
 	boots[2][0] = 0x77;
 	g->ver++;
-	struct bp_view_args a = {.view = {g->epoch, g->ver, BP_VIEW_READY, 0x3d, 9, {6, boots}}, .missed = {1, &m}};
+	struct bp_view_args a = {.view = {g->epoch, g->ver, BP_VIEW_READY, 0x3d, 9, 3, true, {6, boots}}, .missed = {1, &m}};
 	memcpy(a.domain, g->domain.b, 16);
 	CHECK(view_request(g->b, g->s, &a) == 0);
 	engine_crash(g, true);
@@ -95,7 +95,7 @@ ENGINE_TEST(promise_view_and_missed_regions_survive_a_power_loss)
 	CHECK(engine_fence(g, g->epoch, &res) == 0);
 	const struct bp_fence_reply *r = res.items.items_val;
 	CHECK(r->promise_epoch == g->epoch && r->has_view && r->view.ver == g->ver && r->view.insync == 0x3d);
-	CHECK(r->view.layout_gen == 9 && r->view.boot.boot_len == 6 && r->view.boot.boot_val[2][0] == 0x77);
+	CHECK(r->view.layout_gen == 9 && r->view.loss_gen == 3 && r->view.clean && r->view.boot.boot_len == 6 && r->view.boot.boot_val[2][0] == 0x77);
 	fence_free(&res);
 	struct bp_missed_res mr = {0};
 	CHECK(missed_request(g->b, (const char *)g->domain.b, &mr) == 0);

@@ -28,7 +28,7 @@ static struct record parsed(enum record_type type, const struct wcur *c, uint32_
 	assert_false(c->bad);
 	record_seal(space, type, (uint32_t)c->used, payload_len, 4096, prev, 5);
 	assert_int_equal(record_parse(space, SPACE, 4096, &prev, &r, &need), 0);
-	assert_int_equal(r.type, type);
+	assert_int_equal(r.type, type == REC_VIEW_1 ? REC_VIEW : type);
 	assert_int_equal(r.total, record_total((uint32_t)c->used, payload_len));
 	return r;
 }
@@ -120,7 +120,7 @@ static void views_folds_and_the_small_ones_survive(void **state)
 {
 	(void)state;
 	struct rec_view_head v = {
-	    .epoch = 4, .ver = 8, .state = BP_VIEW_READY, .insync = 0x3f, .layout_gen = 2, .nboot = 2};
+	    .epoch = 4, .ver = 8, .state = BP_VIEW_READY, .insync = 0x3f, .layout_gen = 2, .nboot = 2, .loss_gen = 7, .clean = true};
 	v.boot[1].b[3] = 9;
 	struct wcur c = cursor(RECORD_VIEW_BODY(2, 1));
 	record_put_view(&c, &dom, &v, 1);
@@ -129,6 +129,21 @@ static void views_folds_and_the_small_ones_survive(void **state)
 	assert_int_equal(r.view.ver, 8);
 	assert_int_equal(r.view.boot[1].b[3], 9);
 	assert_true(record_next_missed(&r).regions == 1ull << 63);
+	assert_true(r.view.loss_gen == 7 && r.view.clean);
+
+	c = cursor(RECORD_VIEW_BODY(1, 0) - 12); /* as format 1 wrote it */
+	wcur_copy(&c, dom.b, 16);
+	wcur_le64(&c, 4);
+	wcur_le64(&c, 8);
+	for (unsigned i = 0; i < 5; i++)
+		wcur_le32(&c, (uint32_t[]){BP_VIEW_READY, 0x3f, 2, 1, 0}[i]);
+	record_put_tx(&c, (struct txid){4, 9});
+	wcur_copy(&c, v.boot[1].b, 16);
+	r = parsed(REC_VIEW_1, &c, 0);
+	assert_int_equal(r.type, REC_VIEW);
+	assert_int_equal(r.view.floor.n, 9);
+	assert_int_equal(r.view.boot[0].b[3], 9);
+	assert_true(r.view.loss_gen == 0 && !r.view.clean);
 
 	c = cursor(RECORD_FOLD_BODY(1));
 	record_put_fold(&c, &dom, 3, (struct txid){1, 2}, 44, 1);
