@@ -117,6 +117,8 @@ static json_t *lun_json(struct blockd *d, const struct gateways *g, const struct
 			"sessions", (int)((l ? l->sessions : 0) + lio_sessions_of(g->iscsi, spec, NULL, 0)), "created",
 			json_time(row->created_ns), "owner", row->owner[0] ? row->owner : NULL);
 	control_target_fields(d, row, doc);
+	uint64_t own;
+	json_object_set_new(doc, "loss_generation", l && l->state == LUN_OPEN ? json_u64(dht_file_losses(l->file, &own)) : json_null());
 	return doc;
 }
 

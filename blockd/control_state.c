@@ -38,6 +38,8 @@ static void volume_counters(const struct volume *v, struct ec_domain_status *sum
 		sum->bytes_written += s.bytes_written;
 		sum->rounds += s.rounds;
 		sum->degraded_reads += s.degraded_reads;
+		sum->pings += s.pings;
+		sum->replays += s.replays;
 		sum->checksum_errors += s.checksum_errors;
 		sum->repaired_blocks += s.repaired_blocks;
 	}
@@ -90,13 +92,14 @@ static json_t *set_json(struct volume *v, unsigned set, bool stats) YIELDS
 			 "serving", (int)(connected >= v->geo.w), "bricks", bricks);
 }
 
-static json_t *counters_json(const struct ec_domain_status *c)
+static json_t *counters_json(const struct volume *v, const struct ec_domain_status *c)
 {
-	return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "reads", json_u64(c->reads), "writes",
+	return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "reads", json_u64(c->reads), "writes",
 			 json_u64(c->writes), "flushes", json_u64(c->flushes), "zeros", json_u64(c->zeros),
 			 "bytes_read", json_u64(c->bytes_read), "bytes_written", json_u64(c->bytes_written), "rounds",
 			 json_u64(c->rounds), "degraded_reads", json_u64(c->degraded_reads), "checksum_errors",
-			 json_u64(c->checksum_errors), "repaired_blocks", json_u64(c->repaired_blocks));
+			 json_u64(c->checksum_errors), "repaired_blocks", json_u64(c->repaired_blocks), "fence_pings",
+			 json_u64(c->pings), "replays", json_u64(c->replays), "losses", json_u64(v->losses));
 }
 
 static unsigned luns_open(const struct blockd *d, const struct volume *v)
@@ -132,7 +135,7 @@ static json_t *volume_json(struct volume *v, bool stats) YIELDS
 			 (int)v->names_ready, "luns", (int)luns_known(v->d, v->row.name), "luns_open",
 			 (int)luns_open(v->d, v), "luns_to_heal", (int)watch_waiting(v->d, v, &healable), "heal_paused",
 			 (int)v->heal_paused, "heal_limit", json_u64(v->heal_limit), "sets", sets, "counters",
-			 counters_json(&sum));
+			 counters_json(v, &sum));
 }
 
 /* The next volume of the list that is not in `seen`, held; NULL at the end. The list may change while a volume is

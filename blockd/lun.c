@@ -132,6 +132,25 @@ static int lun_open_file(struct lun *l, struct err *e) YIELDS
 	return rc == -EAGAIN ? -EBUSY : rc;
 }
 
+/* Acknowledged writes are gone that nobody can write again (H25): sessions that count on them must not go on as if nothing were. */
+static void lun_note_losses(struct lun *l, bool opening)
+{
+	uint64_t own, losses = dht_file_losses(l->file, &own);
+
+	if (losses == l->losses && !opening)
+		return;
+	uint64_t more = opening ? own : losses - l->losses;
+	l->losses = losses;
+	if (!more)
+		return;
+	l->volume->losses += more;
+	log_error("%s/%s: bricks lost their memory; writes that were acknowledged and not flushed may be gone (loss generation %llu). "
+		  "Flushed data is safe. Check the file systems on it: myfs explain LUN_LOSS",
+		  l->row.volume, l->row.name, (unsigned long long)losses);
+	l->generation++;
+	l->sessions = 0;
+}
+
 static int lun_open(struct lun *l, struct err *e) YIELDS
 {
 	int rc;
@@ -160,6 +179,7 @@ static int lun_open(struct lun *l, struct err *e) YIELDS
 	l->rate = (struct lun_rate){0};
 	l->keep_ns = LUN_KEEP_OPEN_NS;
 	l->activity = lun_activity_of(l->d, &l->row);
+	lun_note_losses(l, true);
 	lun_become(l, LUN_OPEN);
 	log_info("%s/%s is open", l->row.volume, l->row.name);
 	return 0;
@@ -302,6 +322,8 @@ static void lun_hand_over(struct lun *l)
 
 int lun_enter(struct lun *l, uint32_t generation)
 {
+	if (LIKELY(l->state == LUN_OPEN))
+		lun_note_losses(l, false);
 	if (UNLIKELY(l->state != LUN_OPEN || l->revoked || l->generation != generation))
 		return -ESHUTDOWN; /* L3 */
 	l->requests++;

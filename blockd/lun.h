@@ -7,7 +7,7 @@
  *
  * Invariants: L1 file != NULL exactly in OPEN and CLOSING. L2 a request runs only in OPEN and is counted in `requests`;
  * the file is closed when none is left. L3 a session belongs to one `generation`: after the file was closed under it
- * (another gateway took the LUN over, its volume was stopped) its requests end with -ESHUTDOWN, for good. L4 while OPEN
+ * (another gateway took the LUN over, its volume was stopped), or acknowledged data was lost, its requests end with -ESHUTDOWN, for good. L4 while OPEN
  * the LUN is in blockd's attention set. */
 #ifndef MYFS_BLOCKD_LUN_H
 #define MYFS_BLOCKD_LUN_H
@@ -36,6 +36,7 @@ struct lun {
 	enum lun_state state;
 	bool revoked; /* to be closed as soon as no request runs */
 	uint32_t generation;
+	uint64_t losses; /* what dht_file_losses said when the generation began */
 	bool take; /* somebody asked for it with force */
 	uint64_t stays_until_ns; /* it was moved here: not given away for a mere attach before */
 	unsigned holds; /* sessions and jobs */

@@ -23,6 +23,7 @@ struct volume {
 	struct fmutex changing; /* one change of its LUNs' existence at a time: catalogue.c */
 	bool heal_paused;
 	uint64_t heal_limit;
+	uint64_t losses; /* of acknowledged data in its LUNs, found since it is open here */
 	uint64_t healed_closed_bytes; /* healed in LUNs that are closed again */
 };
 

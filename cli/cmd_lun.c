@@ -143,6 +143,9 @@ static int run_info(const struct invocation *in)
 		printf("  used     %s on the bricks, parity included\n", size_text(field_u64(lun, "used_bytes"), text));
 	printf("  layout   %s\n  block    %" PRIu64 " bytes\n  state    %s\n  owner    %s\n  sessions %" PRIu64 "\n  created  %s\n  id       %s\n",
 	       layout, field_u64(lun, "block_size"), field_text(lun, "state", "-"), field_text(lun, "owner", "-"), field_u64(lun, "sessions"), field_text(lun, "created", "-"), field_text(lun, "id", "-"));
+	if (field_u64(lun, "loss_generation") > 0)
+		printf("  losses   loss generation %" PRIu64 ": acknowledged writes that were not flushed may have been lost; see myfs explain LUN_LOSS\n",
+		       field_u64(lun, "loss_generation"));
 	print_exports(lun);
 	json_decref(lun);
 	return 0;

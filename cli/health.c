@@ -132,14 +132,18 @@ static void judge_gateway(struct health *h, const struct reg_gateway *g, const j
 		            "gateway %s does not answer", g->name);
 		return;
 	}
-	json_int_t wrong = 0, repaired = 0;
+	json_int_t wrong = 0, repaired = 0, losses = 0;
 	size_t i;
 	json_t *v;
 	json_array_foreach(json_object_get(status, "volumes"), i, v) {
 		wrong += field_int(json_object_get(v, "counters"), "checksum_errors");
 		repaired += field_int(json_object_get(v, "counters"), "repaired_blocks");
+		losses += field_int(json_object_get(v, "counters"), "losses");
 	}
 	judge_iscsi(h, g, json_object_get(status, "iscsi"));
+	if (losses > 0)
+		add_finding(h, HEALTH_WARN, "LUN_LOSS", "flushed data is safe; sessions of these LUNs were ended", "check the file systems on them: myfs-block info shows losses",
+		            "bricks lost their memory: unflushed writes of %" JSON_INTEGER_FORMAT " LUN%s on %s may be gone", losses, losses == 1 ? "" : "s", g->name);
 	if (wrong > 0)
 		add_finding(h, HEALTH_WARN, "CHECKSUM_ERRORS", "reads returned right data", "myfs brick list -o node,path,wrong,repaired",
 		            "%" JSON_INTEGER_FORMAT " block%s on the bricks did not match the checksum; %" JSON_INTEGER_FORMAT " rewritten", wrong, wrong == 1 ? "" : "s", repaired);

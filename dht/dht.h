@@ -76,6 +76,8 @@ int dht_extents(struct dht_file *f, uint64_t off, uint64_t len, int (*emit)(void
 /* Allocated bytes on the bricks, parity included; bricks that do not answer are taken to hold as much as the others.
  * Needs no open file and takes nothing over. */
 int dht_usage(struct dht_volume *v, const struct gfid *gfid, uint64_t *ret_bytes, struct err *e) YIELDS;
+/* Losses of acknowledged data that the bricks know of, all sets together; *ret_own: those found since the file is open. */
+uint64_t dht_file_losses(const struct dht_file *f, uint64_t *ret_own);
 /* Counters are sums over sets; masks, epoch, view and cause are of set `set`; serving: all sets serve. */
 void dht_file_status(const struct dht_file *f, unsigned set, struct ec_domain_status *ret);
 

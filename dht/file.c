@@ -507,6 +507,9 @@ static void status_add(struct ec_domain_status *sum, const struct ec_domain_stat
 	sum->degraded_reads += one->degraded_reads;
 	sum->checksum_errors += one->checksum_errors;
 	sum->repaired_blocks += one->repaired_blocks;
+	sum->loss_gen += one->loss_gen;
+	sum->replays += one->replays;
+	sum->pings += one->pings;
 	sum->serving &= one->serving;
 }
 
@@ -522,4 +525,18 @@ void dht_file_status(const struct dht_file *f, unsigned set, struct ec_domain_st
 		ec_domain_status(f->domain[i], &one);
 		status_add(ret, &one);
 	}
+}
+
+uint64_t dht_file_losses(const struct dht_file *f, uint64_t *ret_own)
+{
+	uint64_t sum = 0;
+
+	*ret_own = 0;
+	for (uint32_t i = 0; i < f->sets; i++) {
+		uint64_t own;
+
+		sum += ec_domain_loss_gen(f->domain[i], &own);
+		*ret_own += own;
+	}
+	return sum;
 }

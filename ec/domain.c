@@ -554,6 +554,12 @@ struct gfid ec_domain_gfid(const struct ec_domain *d)
 	return d->gfid;
 }
 
+uint64_t ec_domain_loss_gen(const struct ec_domain *d, uint64_t *ret_own)
+{
+	*ret_own = d->losses;
+	return d->loss_gen;
+}
+
 void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret)
 {
 	*ret = d->count;

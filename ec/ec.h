@@ -132,6 +132,8 @@ struct ec_domain_status {
 	uint64_t pings;               /* questions sent only to confirm reads */
 };
 void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret);
+/* Its loss_gen alone, and how often this owner has raised it: cheap enough for every request. */
+uint64_t ec_domain_loss_gen(const struct ec_domain *d, uint64_t *ret_own);
 /* What a scrub saw; counts are added to. */
 struct ec_scrub_count {
 	uint64_t bytes;      /* of fragments, on all bricks */

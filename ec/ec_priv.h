@@ -224,6 +224,7 @@ struct ec_domain {
 		bool all;             /* no memory for the list: anything may be */
 	} lost;
 	uint64_t loss_gen;            /* how often acknowledged data may have been lost (H25) */
+	uint64_t losses;              /* how often by us */
 	bool lost_acked;              /* the next flush says so, once */
 	struct {
 		struct list list;     /* of ec_kept: to be written again before any client is served */

@@ -468,8 +468,10 @@ static void serve(struct takeover *t)
 	for (uint64_t n = t->replay_from; n < d->next_n; n++)
 		if (taken_back(t, n) && !d->ring[n % EC_RING].kept)
 			ec_lost_note(d, &(bp_tx){.epoch = d->epoch, .n = n});
-	if (t->lost)
+	if (t->lost) {
 		d->lost_acked = true;
+		d->losses++;
+	}
 	if (t->members.rollback)
 		d->rollbacks++;
 	ec_replay_take(d, t->replay_from);

@@ -52,6 +52,7 @@ static struct {
 	bool opens_wait;  /* LUN opens wait until mem_open_go() */
 	struct waitq gate;
 	unsigned ns_changes, lun_opens, lun_closes, brick_calls;
+	uint64_t loss_gen;          /* of every LUN */
 	uint32_t insync, connected; /* masks every domain reports, ~0 = all */
 } mem;
 
@@ -319,11 +320,19 @@ int ec_usage(struct ec_domain *d, uint64_t *ret_bytes)
 	return ec_set_usage(d->set, &d->file->gfid, ret_bytes, &bricks);
 }
 
+uint64_t ec_domain_loss_gen(const struct ec_domain *d, uint64_t *ret_own)
+{
+	(void)d;
+	*ret_own = mem.loss_gen;
+	return mem.loss_gen;
+}
+
 void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret)
 {
 	uint32_t all = (uint32_t)((UINT64_C(1) << d->set->geo.n) - 1);
 
 	*ret = d->status;
+	ret->loss_gen = mem.loss_gen;
 	ret->insync = mem.insync & all;
 	ret->connected = mem.connected & all;
 	ret->serving = true;

@@ -165,6 +165,36 @@ static void an_idle_lun_is_closed_after_a_while_and_forgotten(void **state)
 	on_backend(LOOP_EPOLL, idle_body);
 }
 
+static void loss_body(void *arg)
+{
+	struct nbd_export *x, *y;
+	struct blockd *d;
+
+	(void)arg;
+	fixture_new(1);
+	d = gateway_start("gw");
+	make_lun(d, "lun", MIB(128));
+	x = attach(d, "vol/lun");
+	CHECK(write_byte(d, x, 0, 1) == 0);
+	mem.loss_gen = 1; /* all bricks lost power, and something could not be written again */
+	CHECK(read_byte(d, x, 0) == -ESHUTDOWN);
+	CHECK(write_byte(d, x, 0, 2) == -ESHUTDOWN);
+	y = attach(d, "vol/lun"); /* who comes anew knows what it is in for */
+	CHECK(read_byte(d, y, 0) == 1);
+	CHECK(write_byte(d, y, 0, 3) == 0);
+	CHECK(read_byte(d, x, 0) == -ESHUTDOWN);
+	exports_provider(d).close(x);
+	exports_provider(d).close(y);
+	blockd_stop(d);
+	fixture_end();
+}
+
+static void a_loss_of_acknowledged_data_ends_the_sessions_of_its_lun(void **state)
+{
+	(void)state;
+	on_every_backend(loss_body);
+}
+
 /* Told by the bricks, or by the registry before that. */
 static bool deposed(int rc)
 {
@@ -402,6 +432,7 @@ int main(void)
 	    cmocka_unit_test(everybody_who_waits_hears_why_the_open_failed_and_the_next_one_tries_again),
 	    cmocka_unit_test(an_idle_lun_is_closed_after_a_while_and_forgotten),
 	    cmocka_unit_test(a_deposed_session_ends_for_good_even_when_the_lun_comes_back),
+	    cmocka_unit_test(a_loss_of_acknowledged_data_ends_the_sessions_of_its_lun),
 	    cmocka_unit_test(a_gateway_is_asked_before_its_lun_is_taken_and_refuses_while_it_is_used),
 	    cmocka_unit_test(stopping_a_volume_ends_its_sessions_and_starting_it_serves_again),
 	    cmocka_unit_test(a_name_that_is_no_lun_is_not_found),
