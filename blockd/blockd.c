@@ -135,10 +135,18 @@ int blockd_announce(struct blockd *d, const char *nbd_uri, const char *nbd_tcp_u
 	return reg_gateway_put(d->registry, &d->self, e);
 }
 
+void blockd_give_up(struct blockd *d)
+{
+	list_for_each(v, &d->volumes, struct volume, node)
+		if (v->dht)
+			dht_volume_give_up(v->dht);
+}
+
 void blockd_stop(struct blockd *d)
 {
 	if (!d)
 		return;
+	blockd_give_up(d);
 	if (d->nbd)
 		nbd_server_stop(d->nbd);
 	d->stopping = true;

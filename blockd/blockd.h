@@ -63,6 +63,8 @@ int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct er
 /* Records where clients find us. Either may be "". */
 int blockd_announce(struct blockd *d, const char *nbd_uri, const char *nbd_tcp_uri, struct err *e);
 /* Orderly: NBD sessions end, LUNs flush and close, volumes close. Frees d. */
+/* A stop is coming: what waits for bricks that are away ends now. */
+void blockd_give_up(struct blockd *d);
 void blockd_stop(struct blockd *d) YIELDS;
 /* Background fibers of the gateway: counted so that blockd_stop can wait for them. */
 int blockd_spawn(struct blockd *d, const char *name, fiber_fn *fn, void *arg);

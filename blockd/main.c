@@ -270,6 +270,8 @@ static void main_fiber(void *arg)
 	notify_send("STOPPING=1");
 	timer_init(&p->stop_timer, stop_too_slow, p);
 	timer_arm(&p->stop_timer, loop_now_ns() + STOP_MAX_NS);
+	if (p->d)
+		blockd_give_up(p->d);
 	if (p->control) {
 		reconcile_kick(p->d); /* answers that were kept back go out */
 		control_server_stop(p->control);

@@ -31,6 +31,8 @@ int dht_volume_open(const struct dht_volume_config *cfg, struct dht_volume **ret
 void dht_volume_close(struct dht_volume *v) YIELDS;
 /* Until every set has a write quorum connected. */
 int dht_volume_wait_up(struct dht_volume *v, uint64_t deadline_ns, struct err *e) YIELDS;
+/* As ec_set_give_up, for every set. */
+void dht_volume_give_up(struct dht_volume *v);
 unsigned dht_volume_sets(const struct dht_volume *v);
 struct ec_set *dht_volume_set(struct dht_volume *v, unsigned index);
 /* Of the namespace domain on one set; false (ret untouched) while it is not open, or

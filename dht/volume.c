@@ -95,6 +95,12 @@ int dht_volume_wait_up(struct dht_volume *v, uint64_t deadline_ns, struct err *e
 	return 0;
 }
 
+void dht_volume_give_up(struct dht_volume *v)
+{
+	for (uint32_t i = 0; i < v->sets; i++)
+		ec_set_give_up(v->set[i]);
+}
+
 unsigned dht_volume_sets(const struct dht_volume *v)
 {
 	return v->sets;

@@ -188,7 +188,7 @@ int ec_confirm_wait(struct ec_domain *d, struct ec_ticket *t, uint64_t deadline_
 			return -EAGAIN; /* C3; it may even have taken back what was read */
 		if (!t->stamp || confirmed(d, t->stamp))
 			return 0;
-		if (loop_now_ns() >= deadline_ns)
+		if ((d->set->gives_up && d->state != EC_SERVING) || loop_now_ns() >= deadline_ns)
 			return -MYFS_E_QUORUM;
 		t->fiber = fiber_self();
 		ticket_queue(d->confirm, t);

@@ -96,7 +96,7 @@ int ec_domain_ready(struct ec_domain *d, bool write, uint64_t deadline_ns) YIELD
 		int rc = ec_domain_ready_internal(d, write, deadline_ns);
 		if (rc || !ec_replays(d))
 			return rc;
-		if (loop_now_ns() >= deadline_ns)
+		if (d->set->gives_up || loop_now_ns() >= deadline_ns)
 			return -MYFS_E_QUORUM;
 		waitq_wait_until(&d->wq, deadline_ns);
 	}
@@ -109,7 +109,7 @@ int ec_domain_ready_internal(struct ec_domain *d, bool write, uint64_t deadline_
 			return -MYFS_E_FENCED;
 		if (write ? ec_domain_may_write(d) : d->state == EC_SERVING)
 			return 0;
-		if (loop_now_ns() >= deadline_ns)
+		if ((d->set->gives_up && d->state != EC_SERVING) || loop_now_ns() >= deadline_ns)
 			return -MYFS_E_QUORUM;
 		waitq_wait_until(&d->wq, deadline_ns);
 	}
@@ -489,7 +489,7 @@ int ec_domain_open(struct ec_set *s, const struct ec_domain_options *opt, struct
 		rc = rc ? -MYFS_E_QUORUM : ec_takeover(d, true, deadline, &why);
 		if (rc == 0)
 			break;
-		if ((rc != -EAGAIN && rc != -MYFS_E_QUORUM) || loop_now_ns() >= deadline) {
+		if ((rc != -EAGAIN && rc != -MYFS_E_QUORUM) || s->gives_up || loop_now_ns() >= deadline) {
 			rc = rc == -EAGAIN ? -MYFS_E_QUORUM : rc;
 			d->state = EC_CLOSING;
 			domain_free(d);

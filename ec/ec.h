@@ -52,6 +52,8 @@ int ec_set_open(const struct ec_set_config *cfg, struct ec_set **ret, struct err
 void ec_set_close(struct ec_set *s) YIELDS; /* every domain must be closed */
 /* Waits until at least `need` bricks are connected. 0 or -ETIMEDOUT with a text naming who is missing and why. */
 int ec_set_wait_up(struct ec_set *s, unsigned need, uint64_t deadline_ns, struct err *e) YIELDS;
+/* We are about to stop: from now on nothing waits for bricks that are away, it ends with -MYFS_E_QUORUM. What is served goes on. */
+void ec_set_give_up(struct ec_set *s);
 const struct ec_geometry *ec_set_geometry(const struct ec_set *s);
 
 struct ec_brick_status {

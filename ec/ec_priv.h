@@ -71,6 +71,7 @@ struct ec_set {
 	struct waitq up_wq;           /* a brick came up, went down, or was tried */
 	struct list domains;
 	bool closing;
+	bool gives_up;                /* nothing waits for a quorum any more */
 	unsigned fibers;              /* brick fibers still running */
 	struct waitq closed_wq;
 	struct list free_tx;          /* pools, bounded by EC_POOL_MAX */

@@ -353,10 +353,20 @@ int ec_set_missing(const struct ec_set *s, uint32_t want, int code, struct err *
 
 int ec_set_wait_up(struct ec_set *s, unsigned need, uint64_t deadline_ns, struct err *e) YIELDS
 {
-	while (mask_count(ec_set_up_mask(s)) < need)
-		if (waitq_wait_until(&s->up_wq, deadline_ns) && mask_count(ec_set_up_mask(s)) < need)
+	while (mask_count(ec_set_up_mask(s)) < need) {
+		int rc = s->gives_up ? -ETIMEDOUT : waitq_wait_until(&s->up_wq, deadline_ns);
+		if (rc && mask_count(ec_set_up_mask(s)) < need)
 			return ec_set_missing(s, mask_all(s->geo.n), -ETIMEDOUT, e);
+	}
 	return 0;
+}
+
+void ec_set_give_up(struct ec_set *s)
+{
+	s->gives_up = true;
+	waitq_wake_all(&s->up_wq);
+	list_for_each(d, &s->domains, struct ec_domain, node)
+		ec_domain_changed(d);
 }
 
 const struct ec_geometry *ec_set_geometry(const struct ec_set *s)

@@ -166,7 +166,7 @@ static int fence_until_decidable(struct takeover *t, struct ec_view *ret_v, uint
 		rc = ec_resolve_who(geo_of(d), ret_v, t->facts, loop_now_ns() >= patience, &t->members, t->e);
 		if (rc != -EAGAIN)
 			return rc;
-		if (loop_now_ns() >= deadline_ns || interrupted(t))
+		if (loop_now_ns() >= deadline_ns || interrupted(t) || d->set->gives_up)
 			return -MYFS_E_QUORUM;
 		waitq_wait_until(&d->set->up_wq, min_u64(loop_now_ns() + RETRY_NS, min_u64(patience, deadline_ns)));
 	}
