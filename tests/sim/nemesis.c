@@ -134,7 +134,7 @@ static void notice(struct schedule *s)
 		return;
 	ec_domain_status(gw->domain, &st);
 	trace_view(s, gw, &st);
-	if (s->guard_turn != 0 && (gw->turn != s->guard_turn || st.deposed))
+	if (s->guard_turn != 0 && (gw->turn != s->guard_turn || st.deposed || cluster_opening(&s->cluster)))
 		owner_forgets(s);
 	if (!st.serving || st.deposed || gw->domain->view_busy || gw->domain->view.state != BP_VIEW_READY)
 		return;
@@ -475,6 +475,8 @@ static bool wide_fault(struct schedule *s, enum fault f)
 		gateway_split(s);
 		return true;
 	case FAULT_GATEWAY_DUEL:
+		if (s->guard_turn != 0)
+			owner_forgets(s);
 		for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
 			if (!s->cluster.gateways[g].running)
 				cluster_gateway_start(&s->cluster, g);
