@@ -211,6 +211,7 @@ void ec_confirm_asked(struct ec_domain *d, uint32_t b, struct rpc_call *call)
 void ec_confirm_lost(struct ec_domain *d, uint32_t b)
 {
 	d->confirm->asked[b] = d->confirm->heard[b];
+	d->confirm->pings[b].out &= !d->confirm->pings[b].call.ended; /* it may have been cancelled */
 	if (!list_empty(&d->confirm->waiting))
 		loop_defer(&d->confirm->ask);
 }

@@ -141,6 +141,8 @@ static void call_ended(struct rpc_call *call)
 	struct ec_domain *d = call->user;
 
 	ec_confirm_heard(d, call->peer, call->tag, call->epoch, call->rc);
+	if (call->type == BP_READ || call->type == BP_PREP || call->type == BP_PING)
+		ec_grey_sample(&d->set->bricks[call->peer], loop_now_ns() - call->start_ns);
 	if (call->type == BP_PING)
 		ec_confirm_ping_ended(d, call);
 }

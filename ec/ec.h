@@ -41,6 +41,7 @@ struct ec_set_config {
 	uint32_t k, r, chunk_bytes;
 	struct ec_brick_addr bricks[EC_MAX_BRICKS];
 	uint64_t stall_ns;             /* a brick that answers nothing for this long is put out of the way; default 3 s */
+	uint64_t grey_rest_ns;         /* how long a brick that was ejected for answering late stays out at least; default 30 s */
 	uint64_t io_timeout_ns;        /* default 120 s: how long I/O waits for a quorum before -MYFS_E_QUORUM */
 	uint64_t cache_bytes;          /* old-data cache per set, 0 = default 16 MiB */
 	enum ec_read_fence read_fence;
@@ -131,6 +132,8 @@ struct ec_domain_status {
 	uint64_t reads, writes, flushes, zeros, bytes_read, bytes_written; /* completed client operations */
 	uint64_t rounds;              /* brick round trips spent on writes */
 	uint64_t degraded_reads, checksum_errors, repaired_blocks;
+	uint64_t hedged_reads;        /* started because a brick was late */
+	uint64_t ejections;           /* of bricks that answered late too often */
 	uint64_t pings;               /* questions sent only to confirm reads */
 };
 void ec_domain_status(const struct ec_domain *d, struct ec_domain_status *ret);

@@ -45,6 +45,9 @@ struct ec_brick {
 	uint64_t checksum_errors, repaired_blocks;
 	struct histogram round_trips; /* of all answered calls, over all connections */
 	struct fiber *fiber;
+	uint64_t mean_ns;             /* grey.c: of its answers on this connection */
+	uint64_t late_ns, late_before_ns, looked_ns; /* time spent in late ones since the last look, before it, and when that was */
+	unsigned grey_looks, ejections;
 	bool ping_out;                /* a ping is waiting for its answer */
 };
 
@@ -71,6 +74,8 @@ struct ec_set {
 	struct waitq up_wq;           /* a brick came up, went down, or was tried */
 	struct list domains;
 	bool closing;
+	uint64_t eject_ns;            /* grey.c: no ejection before */
+	unsigned hedges;              /* hedge.c: under way */
 	bool gives_up;                /* nothing waits for a quorum any more */
 	unsigned fibers;              /* brick fibers still running */
 	struct waitq closed_wq;
@@ -438,6 +443,21 @@ void ec_read_start(struct ec_domain *d, struct ec_reads *r, uint32_t b, uint32_t
 int ec_read_verify(const struct ec_read_leg *leg);
 /* Counts, suspects or deposes according to what a READ of brick b said. */
 void ec_read_blame(struct ec_domain *d, uint32_t b, int rc);
+
+/* ---- grey.c: bricks that answer late ---- */
+void ec_grey_sample(struct ec_brick *b, uint64_t ns);
+uint64_t ec_grey_hedge_ns(const struct ec_brick *b); /* a READ this old is worth another way */
+void ec_grey_look(struct ec_brick *b);               /* twice a second while it is up; may eject it */
+void ec_grey_forget(struct ec_brick *b);
+
+/* ---- hedge.c ---- */
+struct ec_hedge_range {
+	uint32_t shard, row, nrows;
+	uint32_t want, late;      /* chunks to read; of these, not asked again */
+};
+/* READs of `reads` are late. The wanted chunks, nrows * 4096 bytes each in chunk order, when a cut of the others was first (the caller
+ * cancels the READs); NULL when all READs have ended. */
+struct buf *ec_hedge_race(struct ec_domain *d, const struct ec_hedge_range *r, struct rpc_group *reads) YIELDS;
 
 /* ---- cut.c ---- */
 /* Committed content of chunks `want` (mask of chunk numbers, parity included) in rows of one region; the caller holds C

@@ -284,20 +284,70 @@ static void part_release(struct ec_domain *d, struct part *p)
 	p->rebuilt = NULL;
 }
 
+/* Chunks whose READ is not back yet; 0 when they may as well be waited for: without their bricks there are too few. */
+static uint32_t part_late(const struct ec_domain *d, const struct part *p)
+{
+	uint32_t late = 0, bricks = 0;
+
+	for (uint32_t m = p->chunks; m; m &= m - 1) {
+		uint32_t j = (uint32_t)__builtin_ctz(m), b = part_brick(geo_of(d), p, j);
+		if (p->reads->legs[b].started && !p->reads->legs[b].call.ended) {
+			late |= MASK(j);
+			bricks |= MASK(b);
+		}
+	}
+	return mask_count(ec_insync_live(d) & ~bricks) >= geo_of(d)->k ? late : 0;
+}
+
+static uint64_t part_hedge_ns(const struct ec_domain *d, const struct part *p)
+{
+	uint64_t ns = 0;
+
+	for (uint32_t m = p->chunks; m; m &= m - 1)
+		ns = max_u64(ns, ec_grey_hedge_ns(&d->set->bricks[part_brick(geo_of(d), p, (uint32_t)__builtin_ctz(m))]));
+	return ns;
+}
+
+/* Until all READs ended, or the part was read around those that are late. */
+static void part_wait(struct ec_domain *d, uint32_t shard, struct part *p, uint64_t begun_ns) YIELDS
+{
+	struct rpc_group *g = &p->reads->group;
+
+	rpc_group_wait(g, UINT32_MAX, begun_ns + part_hedge_ns(d, p));
+	struct ec_hedge_range r = {.shard = shard, .row = p->row, .nrows = p->nrows, .want = p->chunks};
+	if (g->ended < g->started)
+		r.late = part_late(d, p);
+	if (!r.late) {
+		rpc_group_wait_all(g);
+		return;
+	}
+	p->rebuilt = ec_hedge_race(d, &r, g);
+	for (uint32_t b = 0; b < geo_of(d)->n && p->rebuilt; b++) {
+		struct rpc_call *call = &p->reads->legs[b].call;
+		if (!p->reads->legs[b].started || call->ended)
+			continue;
+		ec_grey_sample(&d->set->bricks[b], loop_now_ns() - call->start_ns);
+		rpc_call_cancel(call);
+	}
+}
+
 /* Up to WINDOW regions: all READs out, then all of them in. */
 static int window_read(struct ec_domain *d, uint32_t shard, struct part *parts, unsigned n, uint64_t deadline_ns) YIELDS
 {
 	bool direct[WINDOW];
 	int rc = ec_domain_ready(d, false, deadline_ns);
+	uint64_t begun_ns = loop_now_ns();
 
 	if (rc)
 		return rc;
 	for (unsigned i = 0; i < n; i++)
 		direct[i] = part_start_direct(d, shard, &parts[i]);
 	for (unsigned i = 0; i < n; i++)
-		rpc_group_wait_all(&parts[i].reads->group);
+		part_wait(d, shard, &parts[i], begun_ns);
 	for (unsigned i = 0; i < n && !rc; i++) {
 		uint32_t rotten = 0;
+		if (parts[i].rebuilt)
+			continue;
 		if (!direct[i] || !part_check(d, shard, &parts[i], &rotten))
 			rc = part_read_cut(d, shard, &parts[i], rotten, deadline_ns);
 	}

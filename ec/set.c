@@ -117,6 +117,7 @@ static int brick_connect(struct ec_brick *b, struct err *e) YIELDS
 	b->why[0] = 0;
 	b->down_since_ns = 0;
 	b->up = true;
+	ec_grey_forget(b);
 	return 0;
 }
 
@@ -147,6 +148,8 @@ static void brick_watch(struct ec_brick *b, struct ping *p)
 	uint64_t oldest = rpc_client_oldest_ns(b->client);
 
 	uint64_t stall_ns = b->set->cfg.stall_ns;
+
+	ec_grey_look(b);
 
 	if (MUTATED(H27))
 		return;

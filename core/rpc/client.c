@@ -143,6 +143,16 @@ unsigned rpc_group_wait(struct rpc_group *g, unsigned need, uint64_t deadline_ns
 	return g->ok;
 }
 
+void rpc_group_park(struct rpc_group *g)
+{
+	g->need = UINT32_MAX;
+	if (group_settled(g))
+		return;
+	g->waiter = fiber_self();
+	fiber_park();
+	g->waiter = NULL;
+}
+
 unsigned rpc_group_wait_all(struct rpc_group *g)
 {
 	return rpc_group_wait(g, UINT32_MAX, UINT64_MAX);
@@ -272,6 +282,16 @@ void rpc_call_cancel(struct rpc_call *call)
 		wire_end(&c->wire, "request cancelled while being sent");
 	call->done = NULL; /* whoever cancels knows */
 	call_end(call, -ECANCELED);
+}
+
+void rpc_client_cancel_of(struct rpc_client *c, const void *user)
+{
+	list_for_each_safe(call, &c->calls, struct rpc_call, node) {
+		if (call->user == user)
+			rpc_call_cancel(call);
+		if (!c->wire.up)
+			return; /* it ends with all the others */
+	}
 }
 
 int rpc_call_sync(struct rpc_client *c, struct rpc_call *call)

@@ -103,6 +103,10 @@ unsigned rpc_group_wait_all(struct rpc_group *g) YIELDS;
  * ended well. Calls still outstanding must be waited for, or cut loose with rpc_call_cancel, before their memory
  * goes. */
 unsigned rpc_group_wait(struct rpc_group *g, unsigned need, uint64_t deadline_ns) YIELDS;
+/* Parks until every call of the group ended, or until somebody else woke this fiber. */
+void rpc_group_park(struct rpc_group *g) YIELDS;
+/* rpc_call_cancel for every outstanding call whose `user` is this. */
+void rpc_client_cancel_of(struct rpc_client *c, const void *user);
 /* Ends the call with -ECANCELED now (its group counts it, `done` is not called) and drops the reply when it comes.
  * Lent payload that still waits is copied; when the kernel is in the middle of sending it (the peer does not read)
  * the connection ends instead. */

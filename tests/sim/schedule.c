@@ -71,11 +71,21 @@ static void complain_unfinished(struct schedule *s)
 			   oracle_in_rollback(s->oracle));
 }
 
+/* What is to be verified is the complete set; an operation that a disk still holds must not take its brick out meanwhile. */
+static void no_ejections(struct schedule *s)
+{
+	for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
+		if (s->cluster.gateways[g].set != NULL)
+			s->cluster.gateways[g].set->eject_ns = UINT64_MAX;
+}
+
 /* Until all requests have ended and everything is whole. False: given up, in safe mode. */
 static bool settle(struct schedule *s) YIELDS
 {
 	uint64_t begun = now(s);
+	no_ejections(s);
 	while (clients_running(s) > 0 || !nemesis_whole(s)) {
+		no_ejections(s);
 		step(s, false);
 		if (now(s) > begun + (s->live ? COMPLETE_NS : TRY_NS)) {
 			if (s->live)
