@@ -465,9 +465,11 @@ static void serve(struct takeover *t)
 {
 	struct ec_domain *d = t->d;
 
-	for (uint64_t n = t->replay_from; n < d->next_n; n++)
+	for (uint64_t n = t->replay_from; n < d->next_n; n++) {
+		bp_tx tx = {.epoch = d->epoch, .n = n};
 		if (taken_back(t, n) && !d->ring[n % EC_RING].kept)
-			ec_lost_note(d, &(bp_tx){.epoch = d->epoch, .n = n});
+			ec_lost_note(d, &tx);
+	}
 	if (t->lost) {
 		d->lost_acked = true;
 		d->losses++;
