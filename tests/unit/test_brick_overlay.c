@@ -165,6 +165,50 @@ static void a_folded_delta_remembers_that_it_stood_on_the_base(void **state)
 	assert_false(overlay_top(&o, shard(), 1)->rel);
 }
 
+/* Commits `payload` on row 3 as a delta, lent as a received frame is. */
+static void put_lent(struct buf *payload, uint8_t coef, uint64_t n)
+{
+	struct row_change c = {.kind = VER_DELTA,
+			       .coef = coef,
+			       .tx = {1, n},
+			       .prep_lsn = lsn,
+			       .commit_lsn = lsn + 64,
+			       .data = payload->data,
+			       .owner = payload};
+	lsn += 128;
+	assert_int_equal(overlay_apply(&o, shard(), 3, &c, 0, (struct txid){1, 0}), 0);
+}
+
+static void a_delta_kept_as_it_came_is_not_written_to(void **state)
+{
+	struct buf *payload = buf_alloc(MYFS_BLOCK);
+	uint8_t block[MYFS_BLOCK];
+	(void)state;
+	memset(payload->data, 0x11, MYFS_BLOCK);
+	put_lent(payload, 1, 1);
+	struct row_ver *v = overlay_top(&o, shard(), 3);
+	assert_ptr_equal(v->data, payload->data);
+	assert_int_equal(payload->refs, 2);
+	assert_int_equal(value(3, 0x40), 0x51);
+	put(3, VER_DELTA, 2, 0x22, 0, 0); /* folds into a block of its own */
+	assert_int_equal(value(3, 0x40), 0x73);
+	assert_int_equal(payload->refs, 1);
+	overlay_drop_row(&o, shard(), 3);
+
+	put_lent(payload, 1, 3);
+	memset(block, 0x77, sizeof(block));
+	v = overlay_top(&o, shard(), 3);
+	assert_int_equal(overlay_make_abs(&o, v, block, crc32c(block, sizeof(block)), false), 0);
+	assert_int_equal(value(3, 0), 0x77);
+	assert_int_equal(payload->data[0], 0x11);
+	overlay_drop_row(&o, shard(), 3);
+
+	put_lent(payload, 2, 4); /* multiplied: 2 * 0x11 = 0x22 */
+	assert_int_equal(payload->refs, 1);
+	assert_int_equal(value(3, 0x40), 0x62);
+	buf_unref(payload);
+}
+
 static void stable_versions_of_a_hot_row_do_not_pile_up(void **state)
 {
 	(void)state;
@@ -209,6 +253,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(only_the_stable_end_of_a_chain_may_go_to_the_base, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_busy_version_never_changes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_folded_delta_remembers_that_it_stood_on_the_base, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_delta_kept_as_it_came_is_not_written_to, setup, teardown),
 	    cmocka_unit_test_setup_teardown(stable_versions_of_a_hot_row_do_not_pile_up, setup, teardown),
 	    cmocka_unit_test_setup_teardown(rows_are_walked_in_order_over_regions, setup, teardown),
 	    cmocka_unit_test_setup_teardown(shards_are_found_whatever_the_order, setup, teardown),
