@@ -141,6 +141,17 @@ class Myfs:
     def healing(self):
         return any(i["state"] == "healing" and i["missed_bytes"] for i in self.heal_items())
 
+    def wait_healed(self):
+        """As long as it gets on: what is missed must shrink within a minute."""
+        least, end = None, time.monotonic() + 60
+        while not self.healed():
+            missed = sum(i["missed_bytes"] for i in self.heal_items())
+            if least is None or missed < least:
+                least, end = missed, time.monotonic() + 60
+            elif time.monotonic() > end:
+                raise Failed(f"the heal does not get on: {json.dumps(self.heal_items())}")
+            time.sleep(0.1)
+
     def states(self):
         """Yields (name, before, after): the cluster is in that state until the next step. before() is called ahead of every workload;
         after() returns what has to be said about it, or None."""
@@ -148,7 +159,7 @@ class Myfs:
         self.servers.kill(victim)
         yield "degraded", nothing, nothing
         self.start_node(victim)
-        until("the end of the heal", self.healed, 300)
+        self.wait_healed()
 
         def miss_much():
             self.servers.kill(victim)
@@ -159,13 +170,13 @@ class Myfs:
 
         def still_healing():
             running = self.healing()
-            until("the end of the heal", self.healed, 300)
+            self.wait_healed()
             return None if running else "the heal ended before the measurement did"
 
         yield "healing", miss_much, still_healing
         self.servers.kill(victim, signal.SIGTERM)
         self.start_node(victim, "--debug-delay", "10%:100ms")
-        until("the brick's return", self.healed, 60)
+        self.wait_healed()
         yield "slow brick", nothing, nothing
 
     def close(self):
