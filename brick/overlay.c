@@ -76,8 +76,14 @@ static void block_xor(uint8_t *dst, const uint8_t *src, uint8_t coef)
 	gf_vect_mad((int)MYFS_BLOCK, 1, 0, tbl, (unsigned char *)(uintptr_t)src, dst);
 }
 
+/* gf_vect_mul reads and writes aligned vectors; a payload inside a frame starts anywhere. */
 static void block_mul(uint8_t *dst, const uint8_t *src, uint8_t coef)
 {
+	if ((uintptr_t)src % 32 != 0 || (uintptr_t)dst % 32 != 0) {
+		memset(dst, 0, MYFS_BLOCK);
+		block_xor(dst, src, coef);
+		return;
+	}
 	unsigned char tbl[32] __attribute__((aligned(32)));
 	unsigned char c = coef;
 	ec_init_tables(1, 1, &c, tbl);
