@@ -7,7 +7,8 @@
  *
  * All in-sync participants must answer a write, so one brick with some late answers slows all writes; without it they are degraded, which
  * costs little. G1 only from a complete view, and only when more than K members and write_min stay: a grey brick is better than none.
- * G2 one ejection per second and set: when everything is slow, it is not the bricks. */
+ * G2 one ejection per second and set: when everything is slow, it is not the bricks. A brick that answers nothing is set.c's business: it
+ * is cut off, and back as soon as it answers. */
 #include "ec/ec_priv.h"
 
 #define MEAN_SHIFT     5u  /* weight of a sample: 1/32 */
@@ -19,7 +20,6 @@
 #define REST_DOUBLINGS 4u
 #define EJECT_EVERY_NS (1 * NS_PER_S)
 #define LOOK_MIN_NS    (250 * NS_PER_MS)
-#define STUCK_NS       (1 * NS_PER_S) /* a call this old counts as an answer that late, at every look */
 #define HEDGE_MIN_NS   (20 * NS_PER_MS)
 #define HEDGE_TIMES    4u
 
@@ -104,12 +104,10 @@ static void eject(struct ec_brick *b)
 
 void ec_grey_look(struct ec_brick *b)
 {
-	uint64_t oldest = rpc_client_oldest_ns(b->client), now = loop_now_ns();
+	uint64_t now = loop_now_ns();
 
 	if (now - b->looked_ns < LOOK_MIN_NS)
 		return;
-	if (oldest >= STUCK_NS)
-		ec_grey_sample(b, oldest);
 	b->grey_looks = is_grey(b, now - b->looked_ns) ? b->grey_looks + 1 : 0;
 	b->looked_ns = now;
 	b->late_before_ns = b->late_ns;
