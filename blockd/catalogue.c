@@ -10,6 +10,7 @@
 #include "blockd/reconcile.h"
 #include "blockd/watch.h"
 #include "core/base/log.h"
+#include "handlers/nbd/nbd.h"
 
 /* ---- the volume of a change ---- */
 
@@ -226,8 +227,14 @@ static int resize_open(struct lun *l, struct reg_lun *row, uint64_t size_bytes, 
 		if (rc == 0)
 			rc = dht_file_resized(l->file, size_bytes);
 	}
-	if (rc == 0)
+	if (rc == 0) {
+		char spec[2 * REG_NAME];
+
 		l->row.size_bytes = size_bytes;
+		snprintf(spec, sizeof(spec), "%s/%s", row->volume, row->name);
+		if (l->d->nbd)
+			nbd_server_resized(l->d->nbd, spec, size_bytes);
+	}
 	return rc < 0 && e && e->code == 0 ? err_set(e, rc, "%s", err_name(rc)) : rc;
 }
 

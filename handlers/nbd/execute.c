@@ -127,7 +127,8 @@ bool nbd_task_execute(struct nbd_task *t) YIELDS
 	const char *why = t->req.why;
 
 	if (!error && s->draining) {
-		/* "Terminating the transmission phase": what arrives during shutdown SHOULD get ESHUTDOWN. */
+		/* "Terminating the transmission phase" would have it answered ESHUTDOWN. To the kernel's client any error is the
+		 * disk's last word, while after a lost connection it repeats the request: so there is no answer (hung_up). */
 		error = NBD_ESHUTDOWN;
 		why = "the server is shutting down";
 	}

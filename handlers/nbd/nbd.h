@@ -71,7 +71,8 @@ int nbd_server_listen(struct nbd_server *s, struct net *net, const struct addres
 int nbd_server_adopt(struct nbd_server *s, struct listener *l); /* socket activation; takes l over on success */
 /* Runs a session on a connected stream; takes it over, also on failure. */
 int nbd_server_serve(struct nbd_server *s, struct stream *stream);
-/* Stops listening and ends sessions after their running requests, in at most 5 s. */
+/* Stops listening and ends sessions after their running requests, in at most 5 s. What comes meanwhile is not answered: the client is to
+ * attach again and repeat it. */
 void nbd_server_stop(struct nbd_server *s) YIELDS;
 /* Requests that are still with the provider after nbd_server_stop finish later and free what they hold then: the
  * provider's arg must outlive its last close. NULL is fine. */
@@ -79,6 +80,8 @@ void nbd_server_free(struct nbd_server *s);
 /* Ends the sessions of an export after their running requests. What was not carried out is not answered: the client is
  * to attach elsewhere and send it again. */
 void nbd_server_hang_up(struct nbd_server *s, const char *export_name);
+/* Requests of this export are held against its new size from now on, also in sessions that agreed on another. */
+void nbd_server_resized(struct nbd_server *s, const char *export_name, uint64_t size_bytes);
 /* Calls fn for every session past its handshake. */
 void nbd_server_sessions(struct nbd_server *s, void (*fn)(void *arg, const struct nbd_session_info *info), void *arg);
 

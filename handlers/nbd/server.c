@@ -206,7 +206,7 @@ void nbd_server_stop(struct nbd_server *s) YIELDS
 
 	stop_accepting(s);
 	list_for_each(x, &s->sessions, struct nbd_session, node)
-		nbd_session_drain(x);
+		nbd_session_hang_up(x);
 	if (wait_gone(s, start_ns + NBD_DRAIN_NS) == 0)
 		return;
 	cut_all(s);
@@ -220,6 +220,13 @@ void nbd_server_free(struct nbd_server *s)
 	stop_accepting(s);
 	cut_all(s);
 	server_unref(s);
+}
+
+void nbd_server_resized(struct nbd_server *s, const char *export_name, uint64_t size_bytes)
+{
+	list_for_each(x, &s->sessions, struct nbd_session, node)
+		if (x->phase == NBD_PHASE_TRANSMISSION && strcmp(x->info.export_name, export_name) == 0)
+			x->limits.size_bytes = size_bytes;
 }
 
 void nbd_server_hang_up(struct nbd_server *s, const char *export_name)
