@@ -9,6 +9,7 @@ extern const struct command MOVE_COMMANDS[];    /* cmd_move.c */
 extern const struct command TRASH_COMMANDS[];   /* cmd_lun.c */
 extern const struct command SESSION_COMMANDS[];
 extern const struct command TARGET_COMMANDS[];  /* cmd_target.c */
+extern const struct command MAP_COMMANDS[];     /* cmd_map.c */
 extern const struct command DEMO_COMMANDS[];    /* cmd_demo.c */
 extern const struct command NODE_COMMANDS[];    /* cmd_node.c */
 extern const struct command VOLUME_COMMANDS[];  /* cmd_volume.c */

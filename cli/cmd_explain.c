@@ -60,6 +60,8 @@ static const struct page PAGES[] = {
 	{"E-BRICK-02", "A brick directory could not be made or read.", "See the reason it names: missing permission, a read-only or full file system.", "ls -ld DIRECTORY; df DIRECTORY", "Correct it and repeat."},
 	{"E-PROTO-02", "A daemon answered something this program does not understand.", "Programs of different versions.", "myfs version; myfs-blockd --version", "Use programs of one build."},
 	{"E-STOPPED-02", "The volume is stopped, or the gateway is stopping.", "", "myfs volume list", "myfs volume start VOL"},
+	{"E-MAP-02", "This host's kernel could not attach or detach the device, or lost it.", "A kernel module is missing (nbd, iscsi_tcp), an address cannot be reached, the client program refused.", "myfs-block mapped\n  dmesg | tail",
+	 "Mend what the message names and repeat. Data that was flushed is safe."},
 	{"E-DAMAGED-02", "Stored data does not match its checksums in more places than the layout can rebuild.", "Several disks are failing at once.", "myfs brick list -o node,path,wrong,repaired", "Reads of the damaged range fail; the rest is served. Replace the failing disks."},
 	{"E-FAILED-01", "The operation failed for the reason shown.", "See the message.", "", "Correct the cause and repeat."},
 	{"E-DENIED-07", "The caller may not do this.", "", "", "Run it as root or as the user of the daemon."},

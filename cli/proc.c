@@ -43,7 +43,7 @@ static uint64_t start_time(pid_t pid)
 	return p != NULL ? strtoull(p + 1, NULL, 10) : 0;
 }
 
-static int write_pid(const char *pid_path, pid_t pid, struct err *e)
+int proc_remember(const char *pid_path, pid_t pid, struct err *e)
 {
 	FILE *f = fopen(pid_path, "we");
 	if (f == NULL)
@@ -100,7 +100,7 @@ int proc_start(char *const argv[], const char *log_path, const char *pid_path, s
 		waitpid(pid, NULL, 0);
 		return err_set(e, -exec_errno, "cannot run %s: %s", argv[0], err_name(-exec_errno));
 	}
-	return write_pid(pid_path, pid, e);
+	return proc_remember(pid_path, pid, e);
 }
 
 int proc_signal(const char *pid_path, int signo)
