@@ -90,7 +90,8 @@ static int node(const char *iqn, const char *portal, const char *what, const cha
 {
 	char text[OUTPUT], t[300], p[128];
 	snprintf(t, sizeof(t), "%s", iqn);
-	snprintf(p, sizeof(p), "%s", portal);
+	/* The gateways make portal group 1 only. Named, the record is the one a discovery would have made, not a second one beside it. */
+	snprintf(p, sizeof(p), "%s,1", portal);
 	char verb_arg[32], last[32];
 	snprintf(verb_arg, sizeof(verb_arg), "%s", verb);
 	snprintf(last, sizeof(last), "%s", arg != NULL ? arg : "");
@@ -112,7 +113,7 @@ static int record_path(const char *iqn, const char *portal, char *out, size_t ca
 		memmove(host, host + 1, len - 2);
 		host[len - 2] = '\0';
 	}
-	snprintf(pattern, sizeof(pattern), NODES "/%.255s/%.100s,%.8s*", iqn, host, colon != NULL ? colon + 1 : "3260");
+	snprintf(pattern, sizeof(pattern), NODES "/%.255s/%.100s,%.8s,1", iqn, host, colon != NULL ? colon + 1 : "3260");
 	glob_t g;
 	int rc = glob(pattern, 0, NULL, &g) == 0 && g.gl_pathc > 0 ? 0 : -ENOENT;
 	if (rc == 0 && stat(g.gl_pathv[0], &st) == 0)
