@@ -1,7 +1,8 @@
-/* cases_world.c - owners against each other, disks that fail or lie, healing in the way of writes: cases 14-17, 21-27, 29-31, 33, 34, 37, 38, and a must-show. */
+/* cases_world.c - owners against each other, disks that fail or lie, healing in the way of writes: cases 14-17, 21-27, 29-31, 33, 37, 38, 40, and a must-show. */
 #include <stdio.h>
 
 #include "brick/brick_priv.h"
+#include "core/rpc/rpc.h"
 #include "tests/sim/cases.h"
 
 #define BLOCK ORACLE_SECTORS /* in sectors */
@@ -106,6 +107,68 @@ static void deposed(struct schedule *s, uint32_t sees)
 
 static void case_15(struct schedule *s) { deposed(s, MASK(brick_of_chunk(s, 0))); }
 static void case_16(struct schedule *s) { deposed(s, 0); }
+
+/* 17: the calendar jumps by a year, back and forth, among writes and takeovers. */
+static void case_17(struct schedule *s)
+{
+	const int64_t year = INT64_C(365) * 86400 * (int64_t)NS_PER_S;
+	fill(s);
+	for (int i = 0; i < 8; i++) {
+		struct op *o = op_start(s, OP_WRITE, (uint32_t)i * BLOCK, BLOCK, false);
+		world_wall_jump(s->world, i % 2 ? -2 * year : 2 * year);
+		must(s, op_wait(o) == 0 && op_now(s, OP_FLUSH, 0, 0, false) == 0, "writes and flushes succeed");
+		nemesis_kill_gateway(s, owner(s)->index);
+		uint64_t begun = world_now_ns(s->world);
+		must(s, content(s, (uint32_t)i * BLOCK) == o->id && world_now_ns(s->world) < begun + NS_PER_S, "a takeover finds it within a second");
+	}
+	finish(s);
+}
+
+/* 40: a gateway that speaks only a newer version of the protocol is told so at its greeting. */
+struct stranger {
+	struct schedule *s;
+	int rc;
+	bool ended;
+};
+
+static void greet(void *arg)
+{
+	struct stranger *x = arg;
+	struct sim_brick *b = &x->s->cluster.bricks[0];
+	struct rpc_client_config cfg = {.net = host_net(x->s->cluster.gateways[0].host), .address = b->address, .connect_deadline_ns = loop_now_ns() + NS_PER_S};
+	struct bp_hello_args args = {.proto_min = BP_VERSION + 1, .proto_max = BP_VERSION + 3, .instance = 7};
+	struct bp_hello_res res = {0};
+	struct rpc_client *c;
+	struct rpc_call call;
+	struct rpc_group g;
+	must(x->s, rpc_client_connect(&cfg, &c, NULL) == 0, "a connection");
+	memcpy(args.gateway, "another gateway", 16);
+	memcpy(args.volume, x->s->cluster.volume.b, 16);
+	memcpy(args.brick, b->uuid.b, 16);
+	ec_call_init(&call, BP_HELLO, (xdrproc_t)xdr_bp_hello_args, &args, (xdrproc_t)xdr_bp_hello_res, &res);
+	rpc_group_init(&g);
+	rpc_call_start(c, &call, &g);
+	rpc_group_wait_all(&g);
+	x->rc = call.rc;
+	rpc_call_release(&call);
+	rpc_client_free(c);
+	x->ended = true;
+}
+
+static void case_40(struct schedule *s)
+{
+	struct stranger x = {.s = s};
+	uint64_t id = fill(s);
+	struct host *h = s->cluster.gateways[0].host;
+	if (!host_is_up(h))
+		host_up(h);
+	host_spawn(h, "stranger", greet, &x);
+	for (unsigned i = 0; i < 10000 && !x.ended; i++)
+		schedule_step(s);
+	must(s, x.ended && x.rc < 0, "the greeting is refused");
+	must(s, content(s, 0) == id, "the owner goes on");
+	finish(s);
+}
 
 /* ---- space and errors ---- */
 
@@ -281,6 +344,8 @@ static void heal_race(struct schedule *s, bool power)
 				op_wait(ops[i]);
 			wait_ms(s, round);
 		}
+		for (unsigned i = 0; i < 2000 && nth < 3 && !trapped(); i++)
+			schedule_step(s);
 		must(s, nth == 3 || trapped(), "it was healing");
 		trap_off(s);
 		if (power) {
@@ -416,6 +481,8 @@ const struct sim_case CASES_WORLD[] = {
 	{"case_14_duel", case_14},
 	{"case_15_old_owner_sees_one_brick", case_15},
 	{"case_16_owner_paused", case_16},
+	{"case_17_wall_clock_jumps", case_17},
+	{"case_40_other_protocol_version", case_40},
 	{"case_21_no_space", case_21},
 	{"case_22_io_errors", case_22},
 	{"case_23_bit_flips", case_23},

@@ -264,8 +264,8 @@ static const uint8_t *version_bytes(const struct inode *i, const struct dirty *x
 static void crash_page(struct disk *d, struct inode *i, const struct dirty *x)
 {
 	struct prng *r = world_prng(d->world);
-	bool torn = prng_chance(r, 0.2);
-	unsigned pick = (unsigned)prng_below(r, x->n + 2);
+	bool torn = d->crash == CRASH_SOME && prng_chance(r, 0.2);
+	unsigned pick = d->crash == CRASH_KEEPS ? x->n + 1 : d->crash == CRASH_LOSES ? 0 : (unsigned)prng_below(r, x->n + 2);
 	struct page *p = page_copy(NULL);
 	for (size_t s = 0; s < MYFS_BLOCK; s += SECTOR) {
 		if (torn)
@@ -388,6 +388,8 @@ void disk_host_down(struct disk *d, bool power_lost)
 	disk_drop_handles(d);
 	if (!power_lost)
 		return;
+	double fate = (double)prng_below(world_prng(d->world), 100) / 100.0; /* disks often kept everything, or nothing */
+	d->crash = fate < 0.35 ? CRASH_KEEPS : fate < 0.5 ? CRASH_LOSES : CRASH_SOME;
 	names_crash(d);
 	list_for_each(i, &d->inodes, struct inode, node)
 		inode_crash(d, i);

@@ -288,7 +288,7 @@ void names_crash(struct disk *d)
 	size_t n = 0, keep;
 	list_for_each(c, &d->changes, struct change, node)
 		n++;
-	keep = prng_below(world_prng(d->world), n + 1);
+	keep = d->crash == CRASH_KEEPS ? n : d->crash == CRASH_LOSES ? 0 : prng_below(world_prng(d->world), n + 1);
 	while (n > keep || (n > 0 && list_entry(d->changes.prev, struct change, node)->more)) { /* more: with the one just undone */
 		struct change *c = list_entry(d->changes.prev, struct change, node);
 		undo(d, c);

@@ -474,10 +474,10 @@ static bool wide_fault(struct schedule *s, enum fault f)
 	case FAULT_GATEWAY_SPLIT:
 		gateway_split(s);
 		return true;
-	case FAULT_GATEWAY_DUEL:
+	case FAULT_GATEWAY_DUEL: /* the first opening is for one: it makes the LUN */
 		if (s->guard_turn != 0)
 			owner_forgets(s);
-		for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
+		for (uint32_t g = 0; g < s->cluster.cfg.gateways && s->cluster.created; g++)
 			if (!s->cluster.gateways[g].running)
 				cluster_gateway_start(&s->cluster, g);
 		return true;

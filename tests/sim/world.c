@@ -32,6 +32,7 @@ struct world {
 	struct loop *loop;
 	struct prng prng;
 	uint64_t now_ns, next_age;
+	uint64_t wall_offset_ns;
 	struct event *events;   /* binary heap */
 	size_t n_events, cap_events;
 	struct list hosts;
@@ -164,7 +165,7 @@ static uint64_t sim_now(struct backend *b)
 
 static uint64_t sim_wall(struct backend *b)
 {
-	return world_of(b)->now_ns + WALL_OFFSET_NS;
+	return world_of(b)->now_ns + world_of(b)->wall_offset_ns;
 }
 
 static void sim_random(struct backend *b, void *dst, size_t len)
@@ -183,6 +184,7 @@ struct world *world_new(uint64_t seed)
 	assert(w != NULL);
 	prng_seed(&w->prng, seed);
 	w->now_ns = START_NS;
+	w->wall_offset_ns = WALL_OFFSET_NS;
 	w->trace_hash = UINT64_C(14695981039346656037);
 	list_init(&w->hosts);
 	w->backend = (struct backend){.name = "sim", .start = sim_start, .cancel = sim_start, .wait = sim_wait, .wake = sim_wake, .now_ns = sim_now,
@@ -218,6 +220,11 @@ struct loop *world_loop(struct world *w)
 struct prng *world_prng(struct world *w)
 {
 	return &w->prng;
+}
+
+void world_wall_jump(struct world *w, int64_t ns)
+{
+	w->wall_offset_ns += (uint64_t)ns;
 }
 
 uint64_t world_now_ns(const struct world *w)

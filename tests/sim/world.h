@@ -27,6 +27,7 @@ void world_free(struct world *w);
 struct loop *world_loop(struct world *w);
 struct prng *world_prng(struct world *w);
 uint64_t world_now_ns(const struct world *w);
+void world_wall_jump(struct world *w, int64_t ns); /* the calendar's clock, which nothing may depend on */
 
 /* Runs fn(arg) outside fibers at now + delay. An event that belongs to a host dies with it (host NULL: never). */
 void world_after(struct world *w, struct host *h, uint64_t delay_ns, void (*fn)(void *arg), void *arg);
