@@ -121,6 +121,7 @@ int log_missed(struct brick *b, const struct gfid *domain, const struct rec_miss
 int log_clear(struct brick *b, const struct gfid *domain, uint32_t brick_index, uint64_t *ret_end);
 int log_discard(struct brick *b, const struct gfid *domain, struct txid floor, uint64_t *ret_end);
 int log_drop(struct brick *b, const struct gfid *domain, uint64_t *ret_end);
+int log_floor(struct brick *b, const struct domain *d);
 int log_heal(struct brick *b, const struct gfid *domain, uint32_t shard, uint32_t row, uint32_t nrows,
 	     uint64_t *ret_end);
 int log_done(struct brick *b, uint64_t round, uint64_t *ret_end);

@@ -41,6 +41,7 @@ struct domain {
 	unsigned refs; /* handlers that may suspend while using it */
 	struct rec_view_head view;
 	struct txid floor; /* every tx below is stable */
+	struct txid logged_floor; /* what the journal says of it, at least */
 	uint64_t seal_lsn; /* journal position of the last SYNC */
 	uint64_t base_seq; /* grows when versions move to the base: a reader that saw it change looks again */
 	struct missed_map missed;

@@ -60,7 +60,7 @@ static int fence_digests(const struct domain *d, struct bp_fence_reply *r)
 	list_for_each(t, &d->txs, struct tx, node) {
 		if (txid_cmp(t->id, d->floor) < 0 || t->state == TX_PREPARING || t->busy)
 			continue; /* not in the journal: not held */
-		if (n == BP_MAX_TX)
+		if (n == BP_MAX_DIGESTS)
 			return -E2BIG;
 		r->txs.txs_val[n++] = (struct bp_digest){.tx = {.epoch = t->id.epoch, .n = t->id.n},
 							 .shard = t->shard,

@@ -54,6 +54,17 @@ int log_view(struct brick *b, const struct gfid *domain, const struct rec_view_h
 	return log_append(b, REC_VIEW, &c, NULL, NULL, ret_end);
 }
 
+/* A FOLD of no rows. */
+int log_floor(struct brick *b, const struct domain *d)
+{
+	struct wcur c;
+	int rc = log_begin(b, RECORD_FOLD_BODY(0), &c);
+	if (rc < 0)
+		return rc;
+	record_put_fold(&c, &d->gfid, 0, d->floor, b->round, 0);
+	return log_append(b, REC_FOLD, &c, NULL, NULL, NULL);
+}
+
 int log_missed(struct brick *b, const struct gfid *domain, const struct rec_missed *m, uint32_t n, uint64_t *ret_end)
 {
 	const uint32_t per_record = 32768;

@@ -541,6 +541,19 @@ int tx_sync(struct brick *b, struct session *s, const struct bp_floor_args *a) Y
 	return journal_sync(b->journal, journal_end(b->journal));
 }
 
+/* FOLDs name the floor too, but a checkpoint may be far away: after a restart no more than BP_MAX_DIGESTS may be above it. */
+#define FLOOR_STEP (BP_MAX_DIGESTS / 8)
+
+static int note_floor(struct brick *b, struct domain *d)
+{
+	if (d->floor.epoch == d->logged_floor.epoch && d->floor.n - d->logged_floor.n < FLOOR_STEP)
+		return 0;
+	int rc = log_floor(b, d);
+	if (rc == 0)
+		d->logged_floor = d->floor;
+	return rc;
+}
+
 int tx_stable(struct brick *b, struct session *s, const struct bp_floor_args *a)
 {
 	int rc = 0;
@@ -553,7 +566,9 @@ int tx_stable(struct brick *b, struct session *s, const struct bp_floor_args *a)
 		if (f->floor.epoch > d->promise_epoch)
 			return -EPROTO;
 		domain_raise_floor(d, (struct txid){.epoch = f->floor.epoch, .n = f->floor.n});
-		rc = tx_drop_stable(b, d);
+		rc = note_floor(b, d);
+		if (rc == 0)
+			rc = tx_drop_stable(b, d);
 	}
 	checkpoint_kick(b);
 	return rc;

@@ -47,6 +47,7 @@ struct ec_kept *ec_keep(struct ec_set *s, const struct ec_part *p, uint64_t byte
 		return NULL; /* R3 */
 	}
 	*k = (struct ec_kept){.part = *p, .buf = b, .bytes = bytes};
+	k->part.done = NULL; /* whoever asked is answered before a replay */
 	list_init(&k->node);
 	if (b) {
 		memcpy(b->data, p->data, len);

@@ -193,6 +193,29 @@ ENGINE_TEST(a_brick_whose_carried_records_are_damaged_refuses_to_start)
 	CHECK(engine_try_start(g, &e) == -EUCLEAN);
 }
 
+/* Small writes far from any checkpoint: what is found again of them must fit the answer to a FENCE. */
+ENGINE_TEST(after_a_kill_the_floor_is_known_however_long_ago_the_last_checkpoint_was)
+{
+	struct bp_fence_res res;
+	struct prep nothing = {.nrows = 1, .kind = BP_ZERO}; /* without payload: the journal must not fill */
+	for (uint32_t i = 0; i < 3 * BP_MAX_DIGESTS; i++) {
+		nothing.row = 100 + i % 100;
+		CHECK(engine_prep(g, ++g->n, &nothing, NULL) == 0);
+		CHECK(engine_decide(g, g->n, true) == 0);
+		if (i % 100 == 99)
+			engine_make_stable(g);
+	}
+	engine_write(g, 0, 7, 1);
+	engine_make_stable(g);
+	engine_crash(g, false);
+	engine_start(g);
+	CHECK(engine_fence(g, ++g->epoch, &res) == 0);
+	const struct bp_fence_reply *f = res.items.items_val;
+	CHECK(f->txs.txs_len < BP_MAX_TX && f->txs.txs_len + f->floor.n >= g->n);
+	fence_free(&res);
+	CHECK(row_is(g, 0, 7, 1) && row_is(g, 0, 150, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +226,7 @@ int main(void)
 	    cmocka_unit_test(a_full_journal_makes_preps_wait_until_a_checkpoint_frees_it),
 	    cmocka_unit_test(the_background_checkpoint_keeps_overlay_and_journal_small),
 	    cmocka_unit_test(a_domain_without_progress_does_not_hold_the_journal),
+	    cmocka_unit_test(after_a_kill_the_floor_is_known_however_long_ago_the_last_checkpoint_was),
 	    cmocka_unit_test(a_brick_whose_carried_records_are_damaged_refuses_to_start),
 	};
 	return cmocka_run_group_tests_name("brick limits", tests, NULL, NULL);
