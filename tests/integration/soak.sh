@@ -49,7 +49,7 @@ until ((kills ? done_kills >= kills : SECONDS >= minutes * 60)); do
   esac
   myfs demo kill -q "${victims[@]}"
   done_kills=$((done_kills + ${#victims[@]}))
-  ((RANDOM % 2)) && until_ok 30 in_service
+  ((RANDOM % 2)) && until_ok 60 in_service # a takeover may wait 30 s for bricks that are coming back
   myfs demo revive -q "${victims[@]}"
   ((rounds % 50)) || echo "  $done_kills kills, $(cat "$work/runs" 2>/dev/null || echo 0) fio runs verified"
 done

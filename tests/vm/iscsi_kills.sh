@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A disk over iSCSI while daemons are killed: I/O waits and goes on, nothing is wrong, nothing hangs, the logout is clean.
-# guest: kernel=uml mem=1280 limit=300
+# guest: kernel=uml mem=1280 limit=300 by=hand
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lib_iscsi.sh"
 

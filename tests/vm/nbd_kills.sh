@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A mapped device while daemons are killed: I/O waits and goes on, nothing is wrong, nothing hangs, the device can be taken away.
-# guest: kernel=uml mem=1280 limit=200
+# guest: kernel=uml mem=1280 limit=200 by=hand
 . "$(dirname "$0")/lib.sh"
 kernel_modules nbd ext4
 
