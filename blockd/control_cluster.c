@@ -157,20 +157,29 @@ int cluster_session_list(void *arg, const json_t *params, json_t **ret, struct c
 	return 0;
 }
 
-/* The owner knows best about a LUN: its row of the list is taken, except what it was not asked for. */
-static void merge_luns(json_t *mine, json_t *theirs, const char *gateway)
+/* Items whose field `key` is this gateway, by their names. Owned. */
+static json_t *items_of(const json_t *answer, const char *key, const char *gateway)
 {
 	json_t *by_name = json_object(), *x;
 	size_t i;
 
-	json_array_foreach(json_object_get(theirs, "items"), i, x)
+	json_array_foreach(json_object_get(answer, "items"), i, x)
 	{
-		const char *owner = json_string_value(json_object_get(x, "owner"));
+		const char *whose = json_string_value(json_object_get(x, key));
 		const char *name = json_string_value(json_object_get(x, "name"));
 
-		if (owner && name && strcmp(owner, gateway) == 0)
+		if (whose && name && strcmp(whose, gateway) == 0)
 			json_object_set(by_name, name, x);
 	}
+	return by_name;
+}
+
+/* The owner knows best about a LUN: its row of the list is taken, except what it was not asked for. */
+static void merge_luns(json_t *mine, json_t *theirs, const char *gateway)
+{
+	json_t *by_name = items_of(theirs, "owner", gateway), *x;
+	size_t i;
+
 	json_array_foreach(json_object_get(mine, "items"), i, x)
 	{
 		const json_t *better = json_object_get(by_name, json_string_value(json_object_get(x, "name")));
@@ -201,17 +210,9 @@ int cluster_lun_list(void *arg, const json_t *params, json_t **ret, struct contr
 /* Whoever exports a LUN knows its target's state. */
 static void merge_targets(json_t *mine, json_t *theirs, const char *gateway)
 {
-	json_t *by_name = json_object(), *x;
+	json_t *by_name = items_of(theirs, "gateway", gateway), *x;
 	size_t i;
 
-	json_array_foreach(json_object_get(theirs, "items"), i, x)
-	{
-		const char *by = json_string_value(json_object_get(x, "gateway"));
-		const char *name = json_string_value(json_object_get(x, "name"));
-
-		if (by && name && strcmp(by, gateway) == 0)
-			json_object_set(by_name, name, x);
-	}
 	json_array_foreach(json_object_get(mine, "items"), i, x)
 	{
 		json_t *better = json_object_get(by_name, json_string_value(json_object_get(x, "name")));
