@@ -98,16 +98,7 @@ for i in 1 2 3; do
 done
 myfs-block unmap -q vol/both
 
-step "fstrim gives space back to the bricks"
-before=$(bricks_used_kb)
-for fs in ext4 xfs; do
-  rm -r "$work/$fs/files" "$work/$fs/fio"
-  sync -f "$work/$fs"
-  fstrim "$work/$fs"
-done
-freed() { (($(bricks_used_kb) < before - 60 * 1024)); }
-until_ok 30 freed
-echo "   bricks: $before KiB before, $(bricks_used_kb) KiB after"
+trim_gives_space_back
 
 step "the LUN grows online, the file system with it after a rescan"
 myfs-block resize -q vol/ext4 1536M

@@ -68,3 +68,16 @@ none_hung() {
   [[ -z $(ps -eo stat=,pid=,args= | awk '$1 ~ /^D/ && $3 !~ /^\[/') ]]
 }
 bricks_used_kb() { du -sk --total "$MYFS_DEMO_DIR"/node*/b* | tail -1 | cut -f1; }
+# Files and fio's bytes go from the file systems mounted at $work/ext4 and $work/xfs; the bricks shrink.
+trim_gives_space_back() {
+  step "fstrim gives space back to the bricks"
+  local before fs; before=$(bricks_used_kb)
+  for fs in ext4 xfs; do
+    rm -r "$work/$fs/files" "$work/$fs/fio"
+    sync -f "$work/$fs"
+    fstrim "$work/$fs"
+  done
+  freed() { (($(bricks_used_kb) < before - 60 * 1024)); }
+  until_ok 30 freed
+  echo "   bricks: $before KiB before, $(bricks_used_kb) KiB after"
+}

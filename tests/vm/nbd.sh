@@ -77,16 +77,7 @@ for fs in ext4 xfs; do files_compare "$work/$fs"; done
 myfs demo revive -q node1 node4
 heal_all
 
-step "fstrim gives space back to the bricks"
-before=$(bricks_used_kb)
-for fs in ext4 xfs; do
-  rm -r "$work/$fs/files" "$work/$fs/fio"
-  sync -f "$work/$fs"
-  fstrim "$work/$fs"
-done
-freed() { (($(bricks_used_kb) < before - 60 * 1024)); }
-until_ok 30 freed
-echo "   bricks: $before KiB before, $(bricks_used_kb) KiB after"
+trim_gives_space_back
 
 step "the LUN grows online, the file system with it"
 myfs-block resize -q vol/ext4 1536M
