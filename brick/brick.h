@@ -22,9 +22,17 @@ struct brick_identity;
 struct bp_stat_res;
 struct tree;
 
+/* What tells a restarted brick whether it still has all that it ever told anybody. It must outlive the process, and go no later than
+ * the page cache does; no disk may be able to take it back. Zeros: nothing is known. */
+struct brick_witness {
+	struct gfid incarnation;
+	uint64_t written; /* every record that an answer rests on lies before this position of the journal */
+};
+
 struct brick_options {
 	struct loop *loop;
-	struct gfid boot; /* kernel boot id of this host: tells whether the page cache survived since the last run */
+	struct gfid boot; /* kernel boot id of this host: another one, and the page cache did not survive since the last run */
+	struct brick_witness *witness; /* borrowed; NULL: only an orderly stop leaves the brick firm */
 	uint64_t reserve_bytes;    /* kept free for heal and metadata; 0 = max(1 % of the file system, 32 MiB) */
 	uint64_t checkpoint_bytes; /* overlay size that starts a checkpoint; 0 = 64 MiB */
 	bool manual;               /* no background fibers: the owner calls brick_checkpoint (tests) */

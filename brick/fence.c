@@ -295,5 +295,7 @@ int nsop_request(struct brick *b, struct session *s, const struct bp_nsop_args *
 			fmutex_unlock(&b->ckpt_lock);
 	}
 	domain_unref(root);
+	if (rc == -EIO)
+		brick_fail(b, "changing names failed"); /* a sync among them: H18 */
 	return rc;
 }

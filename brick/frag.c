@@ -194,7 +194,7 @@ static void make_room(struct tree *t) YIELDS
 			victim->refs++;
 			int rc = frag_sync(victim);
 			frag_put(victim);
-			if (rc) /* the caller's own sync will meet and report it */
+			if (rc) /* whoever syncs it next is told (H18) */
 				return;
 			continue;
 		}
@@ -439,15 +439,26 @@ static int sync_names(struct frag *f)
 	return rc;
 }
 
+/* Never twice after a failure: the second would find pages that are taken for clean (H18). */
+static int sync_file(struct frag *f, struct file *file) YIELDS
+{
+	int rc = file_datasync(file);
+
+	f->sync_failed = f->sync_failed || rc < 0;
+	return rc < 0 ? -EIO : 0; /* also when there was no space for what had been taken */
+}
+
 int frag_sync(struct frag *f)
 {
 	int rc = 0;
 
 	fmutex_lock(&f->sync_lock); /* also when clean: another's sync of our writes may still be running */
 	bool all = f->inherited;
-	if (f->data_dirty || all) {
+	if (f->sync_failed)
+		rc = -EIO;
+	if (!rc && (f->data_dirty || all)) {
 		f->data_dirty = false;
-		rc = file_datasync(f->data);
+		rc = sync_file(f, f->data);
 		if (rc)
 			f->data_dirty = true;
 	}
@@ -456,7 +467,7 @@ int frag_sync(struct frag *f)
 		if (pages)
 			rc = csum_save(&f->sums, f->sums_file);
 		if (!rc)
-			rc = file_datasync(f->sums_file);
+			rc = sync_file(f, f->sums_file);
 		if (rc)
 			f->sums.dirty |= pages;
 	}

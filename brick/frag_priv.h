@@ -21,6 +21,7 @@ struct frag {
 	struct csum sums;
 	bool data_dirty;  /* written or punched since the last sync */
 	bool names_dirty; /* made since the last sync */
+	bool sync_failed; /* no sync of it succeeds any more */
 	bool inherited;   /* found, not made: what a killed process wrote may be in the page cache only, and look finished */
 	struct fmutex sync_lock;
 };

@@ -226,6 +226,8 @@ static void writer_main(void *arg) YIELDS
 			journal_fail(j, rc, "journal write");
 			break;
 		}
+		if (j->cfg.witness)
+			__atomic_store_n(j->cfg.witness, upto, __ATOMIC_RELEASE); /* before any answer can rest on it */
 		j->written = upto;
 		waitq_wake_all(&j->written_q);
 	}
@@ -437,7 +439,7 @@ int journal_read_payload(struct journal *j, uint64_t lsn, uint32_t payload_off, 
 /* ---- life ---- */
 
 /* What the scan found is written once more. After a failed sync the kernel shows bytes that it takes for written and the disk never got: only what is
- * written anew does the next sync write. */
+ * written anew does the next sync write. What it does not show any more is found missing by the witness (recover.c). */
 static int rewrite(struct journal *j) YIELDS
 {
 	uint8_t *p = malloc(SCAN_WINDOW / 4);

@@ -21,6 +21,7 @@ struct journal_config {
 	uint64_t size_bytes;
 	uint64_t trim;                                         /* where the scan starts */
 	uint64_t salt;                                         /* random per start */
+	uint64_t *witness; /* told how far the file is written before anybody else is; NULL: nobody */
 	void (*on_error)(void *arg, int rc, const char *what); /* once; must not park */
 	void *arg;
 };

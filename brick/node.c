@@ -8,6 +8,7 @@
 #include "brick/identity.h"
 #include "brick/tree.h"
 #include "core/base/log.h"
+#include "core/loop/keepsake.h"
 
 #define POLL_NS     (500 * NS_PER_MS)
 #define RETRY_NS    (5 * NS_PER_S)
@@ -106,14 +107,56 @@ static unsigned frags_limit(const struct node *n)
 	return (unsigned)max_u64(FRAGS_MIN, min_u64(FRAGS_MAX, spare / (2 * max_u64(1, bricks))));
 }
 
+/* ---- the witness: in the kernel's memory while the brick is served; an orderly stop needs none ---- */
+
+#define WITNESS_NAME (sizeof("myfs-brick-") + GFID_TEXT)
+
+static const char *witness_name(const struct node_brick *b, char name[WITNESS_NAME])
+{
+	char uuid[GFID_TEXT];
+
+	snprintf(name, WITNESS_NAME, "myfs-brick-%s", gfid_text(&b->reg.uuid, uuid));
+	return name;
+}
+
+static void witness_open(struct node_brick *b)
+{
+	struct err e = ERR_INIT;
+	char name[WITNESS_NAME];
+	void *p;
+
+	if (b->witness)
+		return;
+	if (keepsake_open(witness_name(b, name), sizeof(*b->witness), &p, &e) == 0)
+		b->witness = p;
+	else
+		log_note("brick %s: killed, it will not be able to prove that it lost nothing: %s", b->reg.path, e.text);
+}
+
+static void witness_close(struct node_brick *b, bool remove)
+{
+	char name[WITNESS_NAME];
+
+	keepsake_close(b->witness, sizeof(*b->witness));
+	b->witness = NULL;
+	if (remove)
+		keepsake_remove(witness_name(b, name));
+}
+
+/* ---- up and down ---- */
+
 static int brick_up(struct node_brick *b, struct err *e) YIELDS
 {
-	struct brick_options o = {
-	    .loop = b->owner->loop, .boot = b->owner->cfg.boot, .on_failed = brick_failed, .arg = b};
 	int rc = store_open_posix(b->reg.path, &b->store, e);
 
 	if (rc == -ENOENT)
 		return err_set(e, rc, "the directory does not exist: is the disk mounted?");
+	witness_open(b);
+	struct brick_options o = {.loop = b->owner->loop,
+				  .boot = b->owner->cfg.boot,
+				  .witness = b->witness,
+				  .on_failed = brick_failed,
+				  .arg = b};
 	if (!rc)
 		rc = brick_open(b->store, &o, &b->brick, e);
 	if (!rc)
@@ -140,6 +183,7 @@ static void brick_down(struct node_brick *b, bool in_host) YIELDS
 		brick_abandon(brick);
 	else
 		brick_close(brick);
+	witness_close(b, brick && !b->failed); /* before the directory's lock goes */
 	store_close(b->store);
 	b->store = NULL;
 }

@@ -48,6 +48,7 @@ struct node_brick {
 	char reason[ERR_TEXT_MAX]; /* why not online; empty when online */
 	struct store *store;
 	struct brick *brick; /* NULL unless online (or closing) */
+	struct brick_witness *witness; /* mapped while the directory is open; NULL: not to be had */
 	bool stop, failed;
 	unsigned held; /* fibers using `brick`: it is not closed before they let go */
 	struct waitq wake;

@@ -513,6 +513,7 @@ static int open_journal(struct brick *b, const struct state_head *h, bool fresh,
 				     .file = f,
 				     .size_bytes = b->id.journal_bytes,
 				     .trim = h->trim,
+				     .witness = b->opt.witness ? &b->opt.witness->written : NULL,
 				     .on_error = journal_broke,
 				     .arg = b};
 	loop_random(&cfg.salt, sizeof(cfg.salt));
@@ -528,6 +529,34 @@ static int open_journal(struct brick *b, const struct state_head *h, bool fresh,
 		    "the journal ends at %llu, before %llu that was on stable storage: the brick must be rebuilt",
 		    (unsigned long long)journal_end(b->journal), (unsigned long long)h->state_lsn);
 	return 0;
+}
+
+/* H30: is everything there that was ever told to anybody? After an orderly stop, the journal's end says so. After any other, the kernel's
+ * memory does: it knows how far the journal was written. The same boot alone proves nothing: a sync that failed, seen by the dead
+ * process or not, leaves pages that the kernel takes for clean and may have dropped since, and a file system may have been
+ * mounted anew. */
+static bool remembers_all(const struct brick *b, const struct state_head *h)
+{
+	const struct brick_witness *w = b->opt.witness;
+	uint64_t end = journal_end(b->journal);
+
+	if (h->clean && h->clean_end == end)
+		return true;
+	if (!gfid_eq(&h->boot, &b->opt.boot))
+		return false;
+	return MUTATED(H30) || (w && gfid_eq(&w->incarnation, &h->incarnation) && w->written <= end);
+}
+
+/* Before the state file takes the mark of the orderly stop away. A kill in between leaves no incarnation with a wrong position. */
+static void witness_begin(struct brick *b)
+{
+	struct brick_witness *w = b->opt.witness;
+
+	if (!w)
+		return;
+	__atomic_store_n(&w->written, UINT64_MAX, __ATOMIC_RELEASE);
+	w->incarnation = b->incarnation;
+	__atomic_store_n(&w->written, journal_end(b->journal), __ATOMIC_RELEASE);
 }
 
 int recover(struct brick *b, struct err *e) YIELDS
@@ -558,14 +587,13 @@ int recover(struct brick *b, struct err *e) YIELDS
 	replay_release(&p);
 	if (rc < 0)
 		return rc;
-	/* The tail is all there when the page cache survived (same kernel boot) or the last stop was orderly (H30). */
-	bool firm = !fresh && (gfid_eq(&h.boot, &b->opt.boot) || (h.clean && h.clean_end == journal_end(b->journal)));
 	b->incarnation = h.incarnation;
-	if (!firm) {
+	if (fresh || !remembers_all(b, &h)) {
 		uint8_t random[16];
 		loop_random(random, sizeof(random));
 		b->incarnation = gfid_from_random(random);
 	}
+	witness_begin(b);
 	rc = state_save(b, journal_trim_pos(b->journal), false, &b->carry);
 	return rc < 0 ? err_set(e, rc, "state file %s: %s", TREE_STATE_PATH, err_name(rc)) : 0;
 }

@@ -32,7 +32,8 @@
 	X(H24, "which shards exist is asked of any brick")                                                                                         \
 	X(H26, "K+R survives R, whatever the quorum")                                                                                              \
 	X(H27, "a brick that does not answer is waited for")                                                                                       \
-	X(H29, "acknowledgements while a view is being written")
+	X(H29, "acknowledgements while a view is being written")                                                                                   \
+	X(H30, "a brick that starts on the same kernel boot counts as firm, whatever its journal has lost")
 
 enum mutate_rule {
 	MUTATE_NONE,

@@ -31,3 +31,16 @@ myfs demo revive -q node1 node2 node3
 heal_all
 nbdcopy "$uri" "$work/b"
 cmp -n $((8 << 20)) "$work/a" "$work/b"
+step "a killed brick is the one it was; without its witness it may have forgotten something"
+identity() { od -An -tx1 -j32 -N16 "$MYFS_DEMO_DIR/node1/b1/.glusterfs/myfs/state"; }
+witness=/dev/shm/myfs-brick-$(myfs brick list --json | jq -r '.items[] | select(.node == "node1") | .id')
+[[ -s $witness ]] || die "no witness $witness"
+before=$(identity)
+myfs demo kill -q node1 && myfs demo revive -q node1
+heal_all
+[[ $(identity) == "$before" ]] || die "a brick that lost nothing took another identity"
+myfs demo kill -q node1 && rm "$witness" && myfs demo revive -q node1
+heal_all
+[[ $(identity) != "$before" && -s $witness ]] || die "a brick that can prove nothing kept its identity"
+myfs demo down -q
+[[ ! -e $witness ]] || die "an orderly stop left the witness"

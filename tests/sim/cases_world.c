@@ -214,6 +214,30 @@ static void case_22(struct schedule *s)
 	finish(s);
 }
 
+/* 22: a sync fails, what it should have made durable leaves the cache, the brick starts again on the same boot of its host: it must not say that
+ * it never had a write which was acknowledged with its help. */
+static void case_22_forgets(struct schedule *s)
+{
+	uint32_t b = brick_of_chunk(s, 0);
+	struct sim_brick *x = &s->cluster.bricks[b];
+	fill(s);
+	struct gfid boot = x->boot;
+	struct op *o = op_start(s, OP_WRITE, 0, BLOCK, false);
+	must(s, op_wait(o) == 0, "a write is acknowledged");
+	s->gateway_next_ns = world_now_ns(s->world) + 3 * NS_PER_S; /* the next owner comes when the brick is back */
+	nemesis_kill_gateway(s, owner(s)->index);                    /* nobody writes a view without the brick */
+	s->bricks[b].may_fail = true;
+	disk_fail(x->disk, DISK_FAIL_SYNC, 1);
+	cluster_brick_sync(&s->cluster, b);
+	wait_ms(s, 1); /* a step: the sync ends within it */
+	must(s, !host_is_up(x->host), "the brick stops when a sync fails");
+	disk_evict(x->disk, true);
+	s->bricks[b].revive_ns = world_now_ns(s->world) + 100 * NS_PER_MS;
+	must(s, content(s, 0) == o->id, "the write is there");
+	must(s, !gfid_eq(&boot, &x->boot), "the brick says that it may have forgotten something");
+	finish(s);
+}
+
 /* 23: a bit flips in a data fragment, a parity fragment, a checksum file: reads are right, also with other bricks away, and the block is made good. */
 static void case_23(struct schedule *s)
 {
@@ -485,6 +509,7 @@ const struct sim_case CASES_WORLD[] = {
 	{"case_40_other_protocol_version", case_40},
 	{"case_21_no_space", case_21},
 	{"case_22_io_errors", case_22},
+	{"case_22_sync_forgets", case_22_forgets},
 	{"case_23_bit_flips", case_23},
 	{"case_24_bit_flip_under_delta", case_24},
 	{"case_25_power_in_checkpoint", case_25},

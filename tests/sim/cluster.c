@@ -161,7 +161,7 @@ static void brick_main(void *arg)
 {
 	struct sim_brick *b = arg;
 	struct world *w = b->cluster->world;
-	struct brick_options o = {.loop = world_loop(w), .boot = host_boot_id(b->host), .reserve_bytes = RESERVE_BYTES,
+	struct brick_options o = {.loop = world_loop(w), .boot = host_boot_id(b->host), .witness = &b->witness, .reserve_bytes = RESERVE_BYTES,
 				  .checkpoint_bytes = b->checkpoint_bytes, .on_failed = on_failed, .arg = b};
 	struct err e = ERR_INIT;
 	struct store *s;
@@ -200,10 +200,12 @@ void cluster_brick_kill(struct cluster *c, uint32_t i, bool power_loss)
 	struct sim_brick *b = &c->bricks[i];
 	b->brick = NULL;
 	b->serving = false;
-	if (power_loss)
+	if (power_loss) {
+		b->witness = (struct brick_witness){0};
 		host_power_loss(b->host);
-	else
+	} else {
 		host_kill(b->host);
+	}
 }
 
 void cluster_brick_wipe(struct cluster *c, uint32_t i)
@@ -216,6 +218,18 @@ void cluster_brick_wipe(struct cluster *c, uint32_t i)
 	b->formatted = c->cfg.images != NULL;
 	if (b->formatted)
 		disk_clone(b->disk, c->cfg.images[i]);
+}
+
+static void sync_main(void *arg)
+{
+	struct sim_brick *b = arg;
+	if (b->brick != NULL)
+		(void)journal_sync(b->brick->journal, journal_end(b->brick->journal));
+}
+
+void cluster_brick_sync(struct cluster *c, uint32_t i)
+{
+	host_spawn(c->bricks[i].host, "sync", sync_main, &c->bricks[i]);
 }
 
 uint64_t cluster_brick_promised(const struct cluster *c, uint32_t i)

@@ -23,6 +23,7 @@ struct sim_brick {
 	struct host *host;
 	struct disk *disk;
 	struct gfid uuid;
+	struct brick_witness witness; /* in the host's memory */
 	struct gfid boot;      /* what the brick last said at HELLO: new when its memory was lost */
 	struct address address;
 	struct brick *brick;   /* NULL: not open */
@@ -79,6 +80,8 @@ void cluster_brick_kill(struct cluster *c, uint32_t i, bool power_loss);
 /* A new, empty disk, formatted under the same identity (by the next start when there are no images); the host is down. */
 void cluster_brick_wipe(struct cluster *c, uint32_t i);
 uint32_t cluster_serving(const struct cluster *c); /* mask */
+/* The brick makes its journal durable now, as a request would. */
+void cluster_brick_sync(struct cluster *c, uint32_t i);
 /* Bytes of rows it has promised to write and has not yet. */
 uint64_t cluster_brick_promised(const struct cluster *c, uint32_t i);
 /* The disk is about to be full: what was promised still fits, `more` new bytes too. */

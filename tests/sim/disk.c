@@ -82,17 +82,20 @@ struct inode *inode_new(struct disk *d, uint32_t mode)
 	return i;
 }
 
+static void dirty_drop(struct inode *i, struct dirty *x)
+{
+	for (unsigned k = 0; k < x->n; k++)
+		page_unref(x->versions[k]);
+	i->dirty_at[x->index] = NULL;
+	list_del(&x->node);
+	free(x);
+}
+
 static void forget_dirty(struct inode *i, bool all)
 {
-	list_for_each_safe(x, &i->dirty, struct dirty, node) {
-		if (x->forgotten && !all)
-			continue;
-		for (unsigned k = 0; k < x->n; k++)
-			page_unref(x->versions[k]);
-		i->dirty_at[x->index] = NULL;
-		list_del(&x->node);
-		free(x);
-	}
+	list_for_each_safe(x, &i->dirty, struct dirty, node)
+		if (!x->forgotten || all)
+			dirty_drop(i, x);
 }
 
 void inode_free(struct inode *i)
@@ -245,10 +248,23 @@ void inode_sync(struct inode *i)
 	i->durable_size = i->size;
 }
 
-void inode_sync_failed(struct inode *i)
+void inode_evict(struct disk *d, struct inode *i, bool all)
+{
+	list_for_each_safe(x, &i->dirty, struct dirty, node) {
+		if (!x->forgotten || (!all && prng_chance(world_prng(d->world), 0.5)))
+			continue;
+		set_page(d, i, x->index, page_ref(page_at(i->durable.v, i->durable.n, x->index)));
+		dirty_drop(i, x);
+	}
+}
+
+/* The kernel takes the pages for clean: later syncs do not write them, and it may drop them at once or when it likes. */
+void inode_sync_failed(struct disk *d, struct inode *i)
 {
 	list_for_each(x, &i->dirty, struct dirty, node)
 		x->forgotten = true;
+	if (prng_chance(world_prng(d->world), 0.3))
+		inode_evict(d, i, false);
 }
 
 static const uint8_t *version_bytes(const struct inode *i, const struct dirty *x, unsigned pick)
@@ -383,11 +399,20 @@ void disk_drop_handles(struct disk *d)
 	d->n_locks = 0;
 }
 
+void disk_evict(struct disk *d, bool all)
+{
+	list_for_each(i, &d->inodes, struct inode, node)
+		inode_evict(d, i, all);
+}
+
 void disk_host_down(struct disk *d, bool power_lost)
 {
 	disk_drop_handles(d);
-	if (!power_lost)
+	if (!power_lost) {
+		if (prng_chance(world_prng(d->world), 0.5))
+			disk_evict(d, false);
 		return;
+	}
 	double fate = (double)prng_below(world_prng(d->world), 100) / 100.0; /* disks often kept everything, or nothing */
 	d->crash = fate < 0.35 ? CRASH_KEEPS : fate < 0.5 ? CRASH_LOSES : CRASH_SOME;
 	names_crash(d);

@@ -110,7 +110,9 @@ size_t inode_read(const struct inode *i, uint64_t off, uint8_t *dst, size_t len)
 int inode_punch(struct disk *d, struct inode *i, uint64_t off, uint64_t len);
 int inode_truncate(struct disk *d, struct inode *i, uint64_t size);
 void inode_sync(struct inode *i);
-void inode_sync_failed(struct inode *i);
+void inode_sync_failed(struct disk *d, struct inode *i);
+/* Pages that a failed sync marked clean leave the cache, one in two or all: what the disk holds shows again. */
+void inode_evict(struct disk *d, struct inode *i, bool all);
 void inode_crash(struct disk *d, struct inode *i);
 void disk_drop_handles(struct disk *d);
 

@@ -100,7 +100,7 @@ static int f_datasync(struct file *f)
 		inode_sync(x->inode);
 	pause_ns(x->disk, SYNC_MIN_NS + prng_below(world_prng(x->disk->world), SYNC_SPREAD_NS));
 	if (injected(x->disk, DISK_FAIL_SYNC)) {
-		inode_sync_failed(x->inode);
+		inode_sync_failed(x->disk, x->inode);
 		return -EIO;
 	}
 	if (!early)

@@ -242,7 +242,7 @@ static void brick_gave_up(struct schedule *s, uint32_t b)
 	if (!s->bricks[b].may_fail && !mask_has(s->rotten, b))
 		schedule_violation(s, "b%u stopped although its disk did nothing wrong: %s", b, x->why);
 	bool rebuild = x->damaged;
-	if (rebuild)
+	if (rebuild || (s->bricks[b].sync_fails && !s->live)) /* live: at most as many as the set survives */
 		memory_lost(s, b);
 	cluster_brick_kill(&s->cluster, b, false);
 	if (rebuild)
@@ -418,6 +418,7 @@ static void brick_fault(struct schedule *s, enum fault f, uint32_t b)
 	case FAULT_SYNC_EIO:
 		disk_fail(d, f == FAULT_READ_EIO ? DISK_FAIL_READ : f == FAULT_WRITE_EIO ? DISK_FAIL_WRITE : DISK_FAIL_SYNC, 1 + (unsigned)prng_below(&s->prng, 3));
 		s->bricks[b].may_fail = true;
+		s->bricks[b].sync_fails |= f == FAULT_SYNC_EIO;
 		if (f == FAULT_READ_EIO) /* a block that was once unreadable counts as rotten until somebody rewrites it */
 			s->rotten |= MASK(b);
 		set_bad(s, b);

@@ -67,6 +67,7 @@ struct brick_state {
 	bool blocked;
 	uint64_t stuck_ns;       /* an operation its disk began may take until then */
 	bool may_fail;           /* an EIO was injected: the engine may give up */
+	bool sync_fails;         /* of these, a sync: what it had not made durable may be gone when it starts again */
 	bool lost_memory;        /* and the owner's view may still count on what it had */
 	struct gfid lost_boot;
 };

@@ -18,6 +18,7 @@ struct engine {
 	struct brick *b;
 	struct session *s;
 	struct gfid boot, gateway, domain;
+	struct brick_witness witness; /* memory of the host */
 	uint64_t epoch, ver, n; /* of the view; last tx number */
 	struct loop *loop;
 	bool background;
@@ -28,6 +29,7 @@ static inline int engine_try_start(struct engine *g, struct err *e) YIELDS
 {
 	struct brick_options o = {.loop = g->loop,
 				  .boot = g->boot,
+				  .witness = &g->witness,
 				  .reserve_bytes = 1,
 				  .manual = !g->background,
 				  .checkpoint_bytes = g->checkpoint_bytes};
@@ -86,8 +88,10 @@ static inline void engine_crash(struct engine *g, bool power_loss) YIELDS
 	brick_abandon(g->b);
 	g->b = NULL;
 	crash_store_crash(&g->cs, power_loss);
-	if (power_loss)
+	if (power_loss) {
 		prng_bytes(&g->rng, g->boot.b, sizeof(g->boot.b));
+		g->witness = (struct brick_witness){0};
+	}
 	store_close(g->dir.s);
 	CHECK(store_open_posix(g->dir.path, &g->dir.s, NULL) == 0);
 	g->cs.under = g->dir.s;

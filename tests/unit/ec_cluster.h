@@ -19,6 +19,7 @@
 struct cluster_brick {
 	char dir[96];
 	struct gfid uuid, boot;
+	struct brick_witness witness; /* memory of its host; what it says of another boot is not looked at */
 	struct store *store;
 	struct brick *brick;
 	struct brick_host *host;
@@ -52,7 +53,7 @@ static inline struct gfid cluster_gfid(uint8_t kind, uint8_t n)
 static inline void cluster_brick_load(struct cluster *c, uint32_t i)
 {
 	struct cluster_brick *b = &c->b[i];
-	struct brick_options o = {.loop = c->loop, .boot = b->boot, .reserve_bytes = b->reserve_bytes};
+	struct brick_options o = {.loop = c->loop, .boot = b->boot, .witness = &b->witness, .reserve_bytes = b->reserve_bytes};
 	struct err e = ERR_INIT;
 
 	CHECK(store_open_posix(b->dir, &b->store, &e) == 0);

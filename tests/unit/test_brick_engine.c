@@ -334,6 +334,93 @@ ENGINE_TEST(the_incarnation_changes_only_when_the_tail_may_be_lost)
 	CHECK(!gfid_eq(&first, &g->b->incarnation)); /* power cut */
 }
 
+static unsigned keep_none(void *arg, unsigned n)
+{
+	(void)arg, (void)n;
+	return 0;
+}
+
+/* A PREP is answered, the sync behind it fails, its pages go: same boot, same directory, no power lost. */
+static void lose_a_prepared_row(struct engine *g) YIELDS
+{
+	uint8_t data[MYFS_BLOCK] = {1};
+	struct prep p = {.row = 2, .nrows = 1, .kind = BP_ABS, .data = data};
+	CHECK(journal_sync(g->b->journal, journal_end(g->b->journal)) == 0);
+	CHECK(engine_prep(g, 1, &p, NULL) == 0);
+	g->cs.writes_left = 0;
+	CHECK(engine_sync(g, 1) == -EIO && brick_failure(g->b));
+	struct gfid boot = g->boot;
+	struct brick_witness witness = g->witness;
+	g->cs.choose = keep_none;
+	engine_crash(g, true);
+	g->cs.choose = NULL;
+	g->boot = boot;
+	g->witness = witness;
+}
+
+ENGINE_TEST(a_brick_that_lost_what_it_had_answered_is_another_one_on_the_same_boot)
+{
+	struct gfid first = g->b->incarnation;
+	lose_a_prepared_row(g);
+	engine_start(g);
+	CHECK(!gfid_eq(&first, &g->b->incarnation));
+	struct brick_domain_info info;
+	CHECK(brick_domain_info(g->b, &g->domain, &info) == 0 && info.tx_undecided == 0);
+	struct gfid second = g->b->incarnation;
+	engine_crash(g, false);
+	engine_start(g);
+	CHECK(gfid_eq(&second, &g->b->incarnation)); /* what it says now is true again */
+}
+
+ENGINE_TEST(a_brick_that_dies_as_it_becomes_another_one_becomes_one_again)
+{
+	struct gfid first = g->b->incarnation;
+	lose_a_prepared_row(g);
+	struct err e = ERR_INIT;
+	int64_t left = 0;
+	for (g->cs.writes_left = 0; engine_try_start(g, &e) < 0; g->cs.writes_left = ++left)
+		engine_crash(g, false);
+	CHECK(left >= 4); /* the journal, and a state file that is written, synced, named and its name synced */
+	CHECK(!gfid_eq(&first, &g->b->incarnation));
+}
+
+ENGINE_TEST(without_a_witness_only_an_orderly_stop_keeps_the_incarnation)
+{
+	struct gfid first = g->b->incarnation;
+	engine_stop(g);
+	g->witness = (struct brick_witness){0};
+	engine_start(g);
+	CHECK(gfid_eq(&first, &g->b->incarnation));
+	engine_crash(g, false);
+	g->witness = (struct brick_witness){0};
+	engine_start(g);
+	CHECK(!gfid_eq(&first, &g->b->incarnation));
+}
+
+ENGINE_TEST(a_fragment_whose_sync_failed_is_never_synced_again)
+{
+	uint8_t data[MYFS_BLOCK];
+	uint32_t crc;
+	struct iovec v = {data, sizeof(data)};
+	struct frag *f;
+	block_fill(data, 9);
+	crc = crc32c(data, sizeof(data));
+	CHECK(frag_get(g->b->tree, &g->domain, 0, true, &f) == 0);
+	CHECK(frag_write(f, 7, 1, &v, 1, &crc) == 0);
+	g->cs.writes_left = 0;
+	CHECK(frag_sync(f) == -EIO); /* as when others made room for a fragment */
+	g->cs.writes_left = -1;
+	CHECK(frag_sync(f) == -EIO);
+	frag_put(f);
+	engine_write(g, 0, 1, 70);
+	engine_make_stable(g);
+	CHECK(brick_checkpoint(g->b, true) == -EIO && brick_failure(g->b)); /* the journal keeps what the file may lack */
+	engine_crash(g, false);
+	engine_start(g);
+	engine_own(g, ALL_INSYNC);
+	CHECK(row_is(g, 0, 1, 70));
+}
+
 ENGINE_TEST(a_committed_write_can_be_taken_back_by_a_rollback_resolution)
 {
 	uint8_t data[MYFS_BLOCK], have[MYFS_BLOCK], want[MYFS_BLOCK], delta[MYFS_BLOCK];
@@ -575,6 +662,10 @@ int main(void)
 	    cmocka_unit_test(acknowledged_preps_and_their_commits_survive_a_kill),
 	    cmocka_unit_test(a_ready_view_purges_undecided_transactions_of_older_epochs),
 	    cmocka_unit_test(the_incarnation_changes_only_when_the_tail_may_be_lost),
+	    cmocka_unit_test(a_brick_that_lost_what_it_had_answered_is_another_one_on_the_same_boot),
+	    cmocka_unit_test(a_brick_that_dies_as_it_becomes_another_one_becomes_one_again),
+	    cmocka_unit_test(without_a_witness_only_an_orderly_stop_keeps_the_incarnation),
+	    cmocka_unit_test(a_fragment_whose_sync_failed_is_never_synced_again),
 	    cmocka_unit_test(a_committed_write_can_be_taken_back_by_a_rollback_resolution),
 	    cmocka_unit_test(a_brick_whose_state_file_is_lost_refuses_to_start),
 	    cmocka_unit_test(a_damaged_state_file_is_refused),
