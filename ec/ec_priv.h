@@ -484,8 +484,11 @@ void ec_floor_release(struct ec_domain *d, uint64_t n); /* tx below n leave the 
 void ec_repair_note(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t chunk);
 /* Reads what d->doubtful names from the bricks it names and repairs what is bad, in the background. Does not park. */
 void ec_repair_doubtful(struct ec_domain *d);
-/* Rewrites the block, whatever it is now, from chunks that are not in `avoid`; the caller holds X on the row. */
-int ec_repair_rewrite(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk, uint32_t avoid,
+/* The transaction of one rewrite, before the row is locked. As ec_tx_admit. */
+int ec_repair_admit(struct ec_domain *d, uint64_t deadline_ns, struct ec_tx **ret) YIELDS;
+/* Rewrites the block, whatever it is now, from chunks that are not in `avoid`; the caller holds X on the row, and ends tx before it
+ * releases that. */
+int ec_repair_rewrite(struct ec_tx *tx, uint32_t shard, uint32_t row, uint32_t chunk, uint32_t avoid,
 		      uint64_t deadline_ns) YIELDS;
 /* Now. Rewrites the block from the others when it is (still) bad. 0 or as ec_write. */
 int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS;

@@ -6,7 +6,8 @@
  *
  * R1 under the X lock the block is read once more: only what is still wrong is rewritten. R2 everything is flushed
  * first, so the value is derived from stable state and no rollback can undo what it was computed from (H10, H19). R3
- * bytes in hand are the decode of K verified blocks, never the rotten one. */
+ * bytes in hand are the decode of K verified blocks, never the rotten one. R4 the transaction is admitted before the row is
+ * locked, as writers do (tx.c): who waits for a place holds no lock that those who have one wait for. */
 #include "core/base/crc32c.h"
 #include "ec/ec_priv.h"
 
@@ -56,54 +57,66 @@ static int rewrite(struct ec_domain *d, struct ec_tx *tx, uint32_t b, uint32_t s
 	return 0;
 }
 
-int ec_repair_rewrite(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk, uint32_t avoid,
+int ec_repair_admit(struct ec_domain *d, uint64_t deadline_ns, struct ec_tx **ret) YIELDS
+{
+	return ec_tx_admit(d, &(struct ec_tx_need){.bytes_per_brick = MYFS_BLOCK, .internal = true}, deadline_ns, ret);
+}
+
+int ec_repair_rewrite(struct ec_tx *tx, uint32_t shard, uint32_t row, uint32_t chunk, uint32_t avoid,
 		      uint64_t deadline_ns) YIELDS
 {
+	struct ec_domain *d = tx->d;
 	const struct ec_geometry *g = geo_of(d);
 	uint32_t b = ec_brick_of(g, ec_rotation_start(g, &d->gfid, shard), row / g->region_rows, chunk);
-	struct ec_tx *tx;
 	int rc = ec_domain_sync(d, deadline_ns); /* R2 */
 
 	if (!rc)
-		rc = ec_tx_admit(d, &(struct ec_tx_need){.bytes_per_brick = MYFS_BLOCK, .internal = true}, deadline_ns, &tx);
-	if (rc)
-		return rc;
-	rc = rewrite(d, tx, b, shard, row, chunk, avoid, deadline_ns);
+		rc = rewrite(d, tx, b, shard, row, chunk, avoid, deadline_ns);
 	if (!rc) {
 		d->count.repaired_blocks++;
 		d->set->bricks[b].repaired_blocks++;
 	}
-	ec_tx_end(tx);
 	return rc;
 }
 
-static int repair_locked(struct ec_domain *d, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk,
+static int repair_locked(struct ec_tx *tx, uint32_t b, uint32_t shard, uint32_t row, uint32_t chunk,
 			 uint64_t deadline_ns) YIELDS
 {
+	struct ec_domain *d = tx->d;
 	int rc = mask_has(ec_insync_live(d), b) ? block_check(d, b, shard, row) : 0; /* R1 */
 
 	if (rc != -MYFS_E_BADSUM && rc != -EIO)
 		return rc == -MYFS_E_GONE ? 0 : rc;
-	return ec_repair_rewrite(d, shard, row, chunk, MASK(chunk), deadline_ns);
+	return ec_repair_rewrite(tx, shard, row, chunk, MASK(chunk), deadline_ns);
 }
 
-int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS
+static int repair_once(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk, uint64_t deadline_ns) YIELDS
 {
 	const struct ec_geometry *g = geo_of(d);
 	struct rowlock lock = {.mode = ROWLOCK_X, .shard = shard, .row = row, .nrows = 1};
 	uint32_t b = ec_brick_of(g, ec_rotation_start(g, &d->gfid, shard), row / g->region_rows, chunk);
+	struct ec_tx *tx;
+	int rc = ec_repair_admit(d, deadline_ns, &tx); /* R4. The replay may be waiting for us: internal */
+
+	if (rc)
+		return rc;
+	rc = rowlock_acquire_until(&d->locks, &lock, deadline_ns);
+	rc = rc ? -MYFS_E_QUORUM : repair_locked(tx, b, shard, row, chunk, deadline_ns);
+	ec_tx_end(tx); /* an abort is queued before the row is free */
+	rowlock_release(&d->locks, &lock);
+	return rc;
+}
+
+int ec_repair_block(struct ec_domain *d, uint32_t shard, uint32_t row, uint32_t chunk) YIELDS
+{
 	uint64_t deadline_ns = ec_deadline(d);
 
 	for (;;) {
-		int rc = ec_domain_ready_internal(d, true, deadline_ns); /* the replay may be waiting for it */
-		if (rc)
+		int rc = repair_once(d, shard, row, chunk, deadline_ns);
+		if (rc != -EAGAIN)
 			return rc;
-		if (rowlock_acquire_until(&d->locks, &lock, deadline_ns))
+		if (loop_now_ns() >= deadline_ns)
 			return -MYFS_E_QUORUM;
-		rc = repair_locked(d, b, shard, row, chunk, deadline_ns);
-		rowlock_release(&d->locks, &lock);
-		if (rc != -EAGAIN || loop_now_ns() >= deadline_ns)
-			return rc == -EAGAIN ? -MYFS_E_QUORUM : rc;
 		fiber_yield();
 	}
 }

@@ -216,47 +216,78 @@ static bool row_agrees(const struct scrub *s, const struct ec_reads *r, uint32_t
 	return mask_count(s->members) <= geo_of(s->d)->k || agree(s->d, s->members, src, spare, MYFS_BLOCK);
 }
 
+/* What is to be rewritten of one row. One chunk at a time, each under a lock and in a transaction of its own: places for transactions are
+ * taken before locks (repair.c, R4), one at a time. */
+struct mend {
+	bool looked;   /* under the first lock */
+	bool known;    /* these chunks are wrong; else parity follows data */
+	uint32_t left; /* chunks */
+};
+
 /* The X lock on the row is held. */
-static int mend_row(struct scrub *s, uint32_t row, const struct ec_reads *r, uint8_t *spare) YIELDS
+static int mend_look(struct scrub *s, uint32_t row, struct mend *m, uint8_t *spare) YIELDS
 {
 	struct ec_domain *d = s->d;
 	uint32_t all = mask_all(geo_of(d)->n), parity = all & ~mask_all(geo_of(d)->k);
 	const uint8_t *src[EC_MAX_BRICKS] = {0};
-	int rc = 0;
+	struct ec_reads *r = d->state == EC_SERVING ? ec_reads_get(d->set, true) : NULL;
+	int rc = r ? read_members(s, r, row, 1) : -EAGAIN;
 
-	row_sources(s, r, 0, src);
-	uint32_t odd = odd_ones(d, s->members, src, spare);
-	bool known = odd != 0;
-	if (!known) {
-		note_undecided(s, row);
-		if (s->members != all)
-			return 0; /* the bricks that are away may tell */
-		odd = parity;
+	if (!rc && !row_agrees(s, r, 0, spare)) {
+		row_sources(s, r, 0, src);
+		m->left = odd_ones(d, s->members, src, spare);
+		m->known = m->left != 0;
+		if (!m->known) {
+			note_undecided(s, row);
+			m->left = s->members == all ? parity : 0; /* the bricks that are away may tell */
+		}
 	}
-	for (uint32_t m = odd; m && !rc; m &= m - 1) {
-		rc = ec_repair_rewrite(d, s->shard, row, (uint32_t)__builtin_ctz(m), odd, s->deadline_ns);
-		s->count->stale += !rc && known;
-		s->count->repaired += !rc;
-	}
+	m->looked = !rc;
+	ec_reads_put(d->set, r);
+	return rc;
+}
+
+static int mend_locked(struct scrub *s, uint32_t row, struct mend *m, struct ec_tx *tx, uint8_t *spare) YIELDS
+{
+	int rc = m->looked ? 0 : mend_look(s, row, m, spare);
+
+	if (rc || !m->left)
+		return rc;
+	rc = ec_repair_rewrite(tx, s->shard, row, (uint32_t)__builtin_ctz(m->left), m->left, s->deadline_ns);
+	if (rc)
+		return rc;
+	m->left &= m->left - 1;
+	s->count->stale += m->known;
+	s->count->repaired++;
+	return 0;
+}
+
+static int mend_once(struct scrub *s, uint32_t row, struct mend *m, uint8_t *spare) YIELDS
+{
+	struct rowlock lock = {.mode = ROWLOCK_X, .shard = s->shard, .row = row, .nrows = 1};
+	struct ec_domain *d = s->d;
+	struct ec_tx *tx;
+	int rc = ec_domain_ready(d, true, s->deadline_ns);
+
+	if (!rc)
+		rc = ec_repair_admit(d, s->deadline_ns, &tx);
+	if (rc)
+		return rc;
+	rc = rowlock_acquire_until(&d->locks, &lock, s->deadline_ns);
+	rc = rc ? -MYFS_E_QUORUM : mend_locked(s, row, m, tx, spare);
+	ec_tx_end(tx);
+	rowlock_release(&d->locks, &lock);
 	return rc;
 }
 
 static int compare_row(struct scrub *s, uint32_t row, uint8_t *spare) YIELDS
 {
-	struct rowlock lock = {.mode = ROWLOCK_X, .shard = s->shard, .row = row, .nrows = 1};
-	struct ec_domain *d = s->d;
-	int rc = ec_domain_ready(d, true, s->deadline_ns);
+	struct mend m = {0};
+	int rc;
 
-	if (rc)
-		return rc;
-	if (rowlock_acquire_until(&d->locks, &lock, s->deadline_ns))
-		return -MYFS_E_QUORUM;
-	struct ec_reads *r = d->state == EC_SERVING ? ec_reads_get(d->set, true) : NULL;
-	rc = r ? read_members(s, r, row, 1) : -EAGAIN;
-	if (!rc && !row_agrees(s, r, 0, spare))
-		rc = mend_row(s, row, r, spare);
-	ec_reads_put(d->set, r);
-	rowlock_release(&d->locks, &lock);
+	do
+		rc = mend_once(s, row, &m, spare);
+	while (!rc && m.left);
 	return rc;
 }
 

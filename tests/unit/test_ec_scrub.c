@@ -4,6 +4,7 @@
 
 #include "core/base/crc32c.h"
 #include "ec_cluster.h"
+#include "ec/ec_priv.h"
 
 #define LUN     7
 #define TIMEOUT (30 * NS_PER_S)
@@ -363,6 +364,75 @@ static void body_load(void *arg)
 	unmake(&c);
 }
 
+/* ---- every transaction there is waits for the row that is being repaired ---- */
+
+#define CROWD (EC_POOL_MAX + 50)
+
+struct crowd {
+	struct ec_domain *d;
+	uint32_t lba;
+	unsigned started, left;
+	struct ec_scrub_count count;
+	bool scrubbed;
+	struct waitq ended;
+};
+
+static void crowd_write(void *arg)
+{
+	struct crowd *w = arg;
+	struct iovec v = {(void *)(uintptr_t)(content + (size_t)w->lba * MYFS_BLOCK), MYFS_BLOCK};
+
+	w->started++;
+	CHECK(ec_write(w->d, 0, (uint64_t)w->lba * MYFS_BLOCK, (struct iov){&v, 1}, false) == 0);
+	w->left--;
+	waitq_wake_all(&w->ended);
+}
+
+static void crowd_scrub(void *arg)
+{
+	struct crowd *w = arg;
+
+	w->count = scrub(w->d);
+	w->scrubbed = true;
+	waitq_wake_all(&w->ended);
+}
+
+/* The repair holds its row and waits for a brick; then writers take all transactions and queue up behind it. */
+static void body_crowd(void *arg)
+{
+	struct crowd w = {.left = CROWD};
+	struct cluster c;
+
+	make(&c, arg);
+	waitq_init(&w.ended);
+	struct ec_set *s = cluster_set(&c, 1, TIMEOUT);
+	uint32_t b = brick_of_chunk(s, 0);
+	stop_all(&c);
+	flip(&c, b, 3, false);
+	start_all(&c);
+	ec_set_close(s);
+	s = cluster_set(&c, 1, TIMEOUT);
+	w.d = cluster_domain(s, LUN, false);
+	w.lba = ec_lba_of(geo_of(w.d), 3, 0);
+	cluster_stall_type(&c, BP_READ);
+	CHECK(fiber_spawn(loop_self(), "scrub", crowd_scrub, &w) == 0);
+	while (list_empty(&c.b[b].unstalled.waiters))
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+	for (unsigned i = 0; i < CROWD; i++)
+		CHECK(fiber_spawn(loop_self(), "writer", crowd_write, &w) == 0);
+	while (w.started < CROWD)
+		fiber_yield();
+	CHECK(w.left == CROWD && s->tx_made == EC_POOL_MAX && list_empty(&s->free_tx));
+	cluster_stall_type(&c, 0);
+	while (!w.scrubbed || w.left)
+		waitq_wait(&w.ended);
+	CHECK(w.count.rotten == 1 && w.count.repaired == 1);
+	check_content(w.d);
+	ec_domain_close(w.d);
+	ec_set_close(s);
+	unmake(&c);
+}
+
 static void in_layouts(fiber_fn *body, const struct layout *from, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -389,12 +459,19 @@ static void under_load_it_finds_nothing_wrong(void **state)
 	in_layouts(body_load, layouts, 2);
 }
 
+static void a_repair_ends_while_all_transactions_wait_for_its_row(void **state)
+{
+	(void)state;
+	in_layouts(body_crowd, layouts, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(damage_is_found_and_repaired_in_every_layout),
 	    cmocka_unit_test(with_a_brick_away_it_reports_and_changes_nothing),
 	    cmocka_unit_test(under_load_it_finds_nothing_wrong),
+	    cmocka_unit_test(a_repair_ends_while_all_transactions_wait_for_its_row),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
