@@ -8,8 +8,9 @@
 struct sim_case {
 	const char *name;     /* sim.NAME in CTest; NULL ends a list */
 	void (*course)(struct schedule *s);
+	const char *layout;   /* the one it is written for; NULL: 4+2 */
 };
-extern const struct sim_case CASES_CRASH[], CASES_WORLD[];
+extern const struct sim_case CASES_CRASH[], CASES_WORLD[], CASES_RULES[];
 
 /* One request of a client of gateway gw, on a fiber of its host; the oracle is told. Lives as long as the process. */
 struct op {
@@ -38,6 +39,13 @@ void wait_ms(struct schedule *s, unsigned ms) YIELDS;
 /* The brick that holds chunk (k..n-1: parity) of the first stripe of area 0. */
 uint32_t brick_of_chunk(struct schedule *s, uint32_t chunk);
 void finish(struct schedule *s) YIELDS;                      /* all up, healed, every row proven */
+uint64_t fill(struct schedule *s) YIELDS;                    /* a known state: every block written, by the write returned, and durable */
+void checkpointed(struct schedule *s) YIELDS;                /* everything is in the base files, nothing in memory: what is read comes from disks */
+/* Brick b writes to its base files what may leave its memory: begins to, or has. */
+void checkpoint_begin(struct schedule *s, uint32_t b);
+void checkpoint_now(struct schedule *s, uint32_t b) YIELDS;
+/* Bytes between gateway g and these bricks are held back, both ways. */
+void links(struct schedule *s, uint32_t g, uint32_t bricks, bool blocked);
 
 /* fn is asked about every message of a type (and direction), n counts from 0. It may kill: by *_soon, which act at this instant, before anybody handles it. */
 typedef enum message_fate trap_fn(struct schedule *s, uint32_t gateway, uint32_t brick, unsigned n);

@@ -65,6 +65,68 @@ void finish(struct schedule *s) YIELDS
 	schedule_verify(s, "at the end of the case");
 }
 
+uint64_t fill(struct schedule *s) YIELDS
+{
+	(void)owner(s);
+	must(s, op_now(s, OP_WRITE, 0, ALL_OF_AREA, false) == 0 && op_now(s, OP_FLUSH, 0, 0, false) == 0, "the first write and flush succeed");
+	return content(s, 0);
+}
+
+static uint64_t promised(const struct schedule *s)
+{
+	uint64_t bytes = 0;
+	for (uint32_t b = 0; b < s->cluster.n; b++)
+		bytes += cluster_brick_promised(&s->cluster, b);
+	return bytes;
+}
+
+void checkpointed(struct schedule *s) YIELDS
+{
+	uint64_t begun = now(s);
+	must(s, op_now(s, OP_FLUSH, 0, 0, false) == 0, "a flush succeeds");
+	while (promised(s) != 0) {
+		must(s, now(s) < begun + 120 * NS_PER_S, "checkpoints write everything within two minutes");
+		schedule_step(s);
+	}
+}
+
+struct checkpoint {
+	struct sim_brick *b;
+	bool ended;
+};
+
+static void checkpoint_run(void *arg)
+{
+	struct checkpoint *c = arg;
+	int rc = brick_checkpoint(c->b->brick, false);
+	assert(rc == 0);
+	(void)rc;
+	c->ended = true;
+}
+
+static struct checkpoint checkpoints[SIM_MAX_BRICKS];
+
+void checkpoint_begin(struct schedule *s, uint32_t b)
+{
+	checkpoints[b] = (struct checkpoint){.b = &s->cluster.bricks[b]};
+	host_spawn(s->cluster.bricks[b].host, "checkpoint", checkpoint_run, &checkpoints[b]);
+}
+
+void checkpoint_now(struct schedule *s, uint32_t b) YIELDS
+{
+	checkpoint_begin(s, b);
+	while (!checkpoints[b].ended)
+		fiber_sleep_until(loop_now_ns() + 100000);
+}
+
+void links(struct schedule *s, uint32_t g, uint32_t bricks, bool blocked)
+{
+	for (uint32_t m = bricks; m; m &= m - 1) {
+		link_block(s->world, s->cluster.gateways[g].host, s->cluster.bricks[__builtin_ctz(m)].host, blocked);
+		link_block(s->world, s->cluster.bricks[__builtin_ctz(m)].host, s->cluster.gateways[g].host, blocked);
+	}
+}
+
 /* ---- requests ---- */
 
 static void op_run(void *arg)

@@ -415,6 +415,8 @@ void disk_host_down(struct disk *d, bool power_lost)
 	}
 	double fate = (double)prng_below(world_prng(d->world), 100) / 100.0; /* disks often kept everything, or nothing */
 	d->crash = fate < 0.35 ? CRASH_KEEPS : fate < 0.5 ? CRASH_LOSES : CRASH_SOME;
+	if (d->crash_set != DISK_CRASH_CHANCE)
+		d->crash = d->crash_set == DISK_CRASH_KEEPS ? CRASH_KEEPS : CRASH_LOSES;
 	names_crash(d);
 	list_for_each(i, &d->inodes, struct inode, node)
 		inode_crash(d, i);
@@ -439,6 +441,11 @@ void disk_free(struct disk *d)
 	list_for_each_safe(i, &d->inodes, struct inode, node)
 		inode_free(i);
 	free(d);
+}
+
+void disk_set_crash(struct disk *d, enum disk_crash crash)
+{
+	d->crash_set = crash;
 }
 
 void disk_set_slow(struct disk *d, double probability, uint64_t extra_ns)

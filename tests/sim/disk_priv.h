@@ -99,6 +99,7 @@ struct disk {
 	uint64_t slow_ns;
 	unsigned fail[3];
 	enum disk_lie lie;
+	enum disk_crash crash_set;                /* by a written course */
 	enum { CRASH_SOME, CRASH_KEEPS, CRASH_LOSES } crash; /* what happens to unsynced writes in the present power loss */
 	char lie_needle[64];                      /* "" = no lie pending */
 };

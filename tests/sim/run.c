@@ -289,7 +289,7 @@ static int list_rules(void)
 
 static const struct sim_case *case_find(const char *name, bool list)
 {
-	const struct sim_case *const lists[] = {CASES_CRASH, CASES_WORLD};
+	const struct sim_case *const lists[] = {CASES_CRASH, CASES_WORLD, CASES_RULES};
 	for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
 		for (const struct sim_case *c = lists[i]; c->name != NULL; c++) {
 			if (list)
@@ -303,7 +303,7 @@ static const struct sim_case *case_find(const char *name, bool list)
 static int usage(void)
 {
 	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop] [--mutate RULE] [--case NAME | --cases]\n"
-			"A seed alone replays that schedule. --stop: at the first violation. The layout follows from the seed unless given.\n");
+			"A seed alone replays that schedule. --stop: at the first violation. The layout follows from the seed, or the case, unless given.\n");
 	return 2;
 }
 
@@ -347,6 +347,8 @@ int main(int argc, char **argv)
 		default: return usage();
 		}
 	}
+	if (o.written != NULL && o.layout == NULL)
+		o.layout = layout_find(o.written->layout != NULL ? o.written->layout : "4+2");
 	if (optind != argc || o.jobs < 1 || o.jobs > JOBS_MAX)
 		return usage();
 	o.one = o.schedules == 0 && o.minutes <= 0;

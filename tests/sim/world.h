@@ -98,6 +98,9 @@ enum disk_fault { DISK_FAIL_READ, DISK_FAIL_WRITE, DISK_FAIL_SYNC };
 void disk_fail(struct disk *d, enum disk_fault kind, unsigned n);
 /* Pages that a failed sync left in the cache, as clean as the kernel knows, leave it: all of them, or one in two. */
 void disk_evict(struct disk *d, bool all);
+/* What later losses of power leave of what was not synced: everything, nothing, or (as at first) what chance decides. */
+enum disk_crash { DISK_CRASH_CHANCE, DISK_CRASH_KEEPS, DISK_CRASH_LOSES };
+void disk_set_crash(struct disk *d, enum disk_crash crash);
 void disk_set_capacity(struct disk *d, uint64_t bytes);  /* less than used: everything new is ENOSPC */
 /* Flips a bit in a stored, non-hole block of a regular file whose path contains `needle`, chosen by the world's randomness. False when there is none. */
 bool disk_bit_rot(struct disk *d, const char *needle);
