@@ -306,7 +306,7 @@ static int run(struct program *p)
 	log_set_level(p->opt.log);
 	raise_file_limit();
 	waitq_init(&p->stopped);
-	rc = loop_new(&(struct loop_options){.backend = LOOP_AUTO}, &p->loop, &e);
+	rc = loop_new(&(struct loop_options){.backend = LOOP_AUTO, .spins = true}, &p->loop, &e);
 	if (rc == 0)
 		rc = loop_on_signals(p->loop, on_signal, p);
 	if (rc == 0)

@@ -31,6 +31,7 @@
 #define MIB(n) ((uint64_t)(n) << 20)
 #define GIB(n) ((uint64_t)(n) << 30)
 #define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_US UINT64_C(1000)
 #define NS_PER_S UINT64_C(1000000000)
 
 /* The unit of atomicity, checksum and lock: one block of one chunk (see ec/README.md). */

@@ -68,6 +68,7 @@ struct io {
 
 struct backend {
 	const char *name;
+	bool real_time; /* waiting costs what it costs in the kernel; false: time moves only in wait() */
 	/* Queues; never fails: what cannot be queued ends with an error at once. */
 	void (*start)(struct backend *b, struct io *io);
 	void (*cancel)(struct backend *b, struct io *io);

@@ -282,6 +282,7 @@ int epoll_backend_new(struct backend **ret, struct err *e)
 		return err_set(e, -ENOMEM, "epoll: out of memory");
 	p->b = (struct backend){
 	    .name = "epoll",
+	    .real_time = true,
 	    .start = epoll_start,
 	    .cancel = epoll_cancel,
 	    .wait = epoll_wait_events,

@@ -3,6 +3,8 @@
  * Invariants: L1 a thread has at most one loop and only that thread touches it (backend->wake excepted). L2 the thread
  * sleeps only when no fiber is ready and no work is deferred. L3 one iteration runs at most READY_PER_ITERATION fibers,
  * so that fibers waking each other cannot keep the kernel's completions and the timers waiting. */
+#include <sched.h>
+
 #include "core/loop/loop_priv.h"
 
 #define MAX_FIBERS_DEFAULT 65536u
@@ -35,6 +37,8 @@ int loop_new_with_backend(struct backend *b, const struct loop_options *opt, str
 		goto no_memory;
 	l->group = l->base_group;
 	l->now_ns = b->now_ns(b);
+	if (b->real_time && opt && opt->spins)
+		spin_init(&l->spin);
 	this_loop = l;
 	*ret = l;
 	return 0;
@@ -129,6 +133,30 @@ static void run_yielded(struct loop *l)
 		fiber_make_ready(list_first(&l->yielded, struct fiber, link));
 }
 
+static bool has_work(const struct loop *l)
+{
+	return !list_empty(&l->ready) || !list_empty(&l->deferred) || !list_empty(&l->yielded);
+}
+
+/* True when something arrived. Whoever else wants this processor gets it. */
+static bool spin(struct loop *l, uint64_t deadline_ns)
+{
+	uint64_t now = l->backend->now_ns(l->backend);
+	uint64_t ns = spin_begin(&l->spin, deadline_ns > now ? deadline_ns - now : 0);
+
+	if (!ns)
+		return false;
+	loop_counters.spins++;
+	do {
+		l->backend->wait(l->backend, 0);
+		if (has_work(l))
+			break;
+		sched_yield();
+	} while (l->backend->now_ns(l->backend) - now < ns);
+	spin_end(&l->spin, has_work(l));
+	return has_work(l);
+}
+
 static void iterate(struct loop *l)
 {
 	unsigned budget = READY_PER_ITERATION;
@@ -139,10 +167,11 @@ static void iterate(struct loop *l)
 		if (budget == 0 || (list_empty(&l->ready) && list_empty(&l->deferred)))
 			break;
 	}
-	bool busy = l->stop || l->main_ended || !list_empty(&l->ready) || !list_empty(&l->deferred) || !list_empty(&l->yielded);
+	bool busy = l->stop || l->main_ended || has_work(l);
 	uint64_t deadline_ns = busy ? 0 : timers_next_ns(l); /* L2 */
 
-	l->backend->wait(l->backend, deadline_ns);
+	if (busy || !spin(l, deadline_ns))
+		l->backend->wait(l->backend, deadline_ns);
 	l->now_ns = l->backend->now_ns(l->backend);
 	timers_run(l);
 	run_yielded(l);
@@ -216,6 +245,11 @@ void loop_random(void *dst, size_t len)
 		this_loop->backend->random(this_loop->backend, dst, len);
 	else
 		kernel_random(NULL, dst, len);
+}
+
+void loop_await(int change)
+{
+	this_loop->spin.awaited += (unsigned)change;
 }
 
 /* ---- deferred work ---- */

@@ -16,6 +16,7 @@ enum loop_backend_kind { LOOP_AUTO, LOOP_URING, LOOP_EPOLL };
 struct loop_options {
 	enum loop_backend_kind backend; /* LOOP_AUTO: io_uring when the kernel has it, else epoll; MYFS_LOOP=epoll|uring overrides */
 	unsigned max_fibers;            /* 0 = 65536 */
+	bool spins;                     /* looks for events a moment before it sleeps, when that has paid (spin.c) */
 };
 
 struct loop;
@@ -64,6 +65,10 @@ void loop_defer_cancel(struct deferred *d);
  * database). fn must not touch anything the loop may touch meanwhile. The simulator runs it in place. Returns fn's value. */
 int64_t loop_offload(int64_t (*fn)(void *arg), void *arg) YIELDS;
 
+/* More (1) or fewer (-1) answers of other processes that somebody waits for: with few of them the loop looks for them a moment before it
+ * sleeps (spin.h). */
+void loop_await(int change);
+
 /* System calls this thread's loop made, and operations it handed to the kernel with them: always counted, never reset. */
 struct loop_counters {
 	uint64_t waits;   /* io_uring_enter, epoll_wait */
@@ -71,6 +76,7 @@ struct loop_counters {
 	uint64_t sends, receives; /* made in place */
 	uint64_t reads, writes;   /* of files, made in place */
 	uint64_t queued;  /* operations given to the ring or to pool threads */
+	uint64_t spins;   /* waits that began by looking for an answer */
 };
 extern _Thread_local struct loop_counters loop_counters;
 

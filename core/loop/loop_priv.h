@@ -15,6 +15,7 @@
 #include "core/loop/backend.h"
 #include "core/loop/fiber.h"
 #include "core/loop/loop.h"
+#include "core/loop/spin.h"
 
 enum fiber_state { FIBER_READY, FIBER_RUNNING, FIBER_PARKED, FIBER_QUEUED, FIBER_IN_IO, FIBER_ASLEEP, FIBER_ENDED };
 
@@ -75,6 +76,7 @@ struct loop {
 	struct list deferred;
 	struct list deferred_now;  /* the batch being run */
 	struct timer_heap timers;
+	struct spin spin;
 	unsigned fibers, max_fibers;
 	struct list stack_pool;    /* ended fibers */
 	unsigned stack_pool_n;

@@ -245,6 +245,7 @@ int uring_backend_new(struct backend **ret, struct err *e)
 	u->event_io.fn = event_arrived;
 	u->b = (struct backend){
 	    .name = "io_uring",
+	    .real_time = true,
 	    .start = uring_start,
 	    .cancel = uring_cancel,
 	    .wait = uring_wait,

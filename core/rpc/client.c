@@ -167,6 +167,7 @@ static void call_end(struct rpc_call *call, int rc)
 	assert(!call->ended); /* C2 */
 	table_remove(&call->client->table, call);
 	list_del(&call->node);
+	loop_await(-1);
 	call->rc = rc;
 	call->ended = true;
 	if (call->done)
@@ -259,6 +260,7 @@ void rpc_call_start(struct rpc_client *c, struct rpc_call *call, struct rpc_grou
 	call->tx_begin = call->tx_end = 0;
 	list_init(&call->node);
 	list_push_back(&c->calls, &call->node);
+	loop_await(1);
 	if (g)
 		g->started++;
 	int rc = c->wire.up ? call_queue(c, call) : -MYFS_E_GONE;
