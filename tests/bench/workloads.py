@@ -73,15 +73,17 @@ def peak_mib(pids):
     return kib / 1024
 
 
-def settle(pids, limit_s=15):
-    """Waits until the servers are quiet (under 3 % of a core for half a second): what is left of the last workload is not the next one's."""
+AGE_S = 6  # by then a server has begun to write back what it kept for later (myfs: after 5 s)
+
+
+def settle(pids, quiet_s=0.5, limit_s=15):
+    """Waits until the servers are quiet (under 3 % of a core in each half second): what is left of the last workload is not the next one's."""
     end = time.monotonic() + limit_s
-    before = cpu_seconds(pids)
-    while time.monotonic() < end:
+    before, quiet = cpu_seconds(pids), 0
+    while time.monotonic() < end and quiet < quiet_s:
         time.sleep(0.5)
         now = cpu_seconds(pids)
-        if now - before < 0.015:
-            return
+        quiet = quiet + 0.5 if now - before < 0.015 else 0
         before = now
 
 
