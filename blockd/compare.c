@@ -43,7 +43,7 @@ static int compare_then_write(struct lun *l, struct lun_compare *c) YIELDS
 		return rc;
 	c->differs_at = c->off + at;
 	c->begun = c->written = at == c->len;
-	return c->begun ? dht_write(l->file, c->off, (struct iov){&data, 1}, c->fua) : 0;
+	return c->begun ? dht_write(l->file, c->off, (struct iov){.v = &data, .n = 1}, c->fua) : 0;
 }
 
 int lun_compare_and_write(struct lun *l, struct lun_compare *c, struct err *e)

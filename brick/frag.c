@@ -370,7 +370,7 @@ void frag_uncache(struct frag *f, uint32_t row, uint32_t nrows)
 int frag_write(struct frag *f, uint32_t row, uint32_t nrows, const struct iovec *v, unsigned n, const uint32_t *crc)
 {
 	check_rows(f, row, nrows);
-	assert(iov_bytes((struct iov){v, n}) == (size_t)nrows * MYFS_BLOCK);
+	assert(iov_bytes((struct iov){.v = v, .n = n}) == (size_t)nrows * MYFS_BLOCK);
 	f->data_dirty = true;
 	int rc = file_pwritev(f->data, v, n, (uint64_t)row * MYFS_BLOCK);
 	f->data_dirty = true; /* a sync that ran meanwhile did not cover us */

@@ -316,7 +316,7 @@ static int write_piece(struct fan *n, uint32_t index, uint32_t shard, uint64_t s
 			return -ENOMEM;
 		count = iov_cut(n->data, off - n->start, len, many, n->data.n);
 	}
-	rc = ec_write(domain_of(n->file, shard), shard, shard_off, (struct iov){many ? many : few, count}, n->fua);
+	rc = ec_write(domain_of(n->file, shard), shard, shard_off, (struct iov){.v = many ? many : few, .n = count, .owner = n->data.owner}, n->fua);
 	free(many);
 	return rc;
 }

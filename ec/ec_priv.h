@@ -401,6 +401,7 @@ struct ec_part {
 	uint32_t lba, nblocks; /* PARTIAL: inside one stripe. FULL: whole stripes of one region. ZERO: whole stripes */
 	enum { EC_PART_FULL, EC_PART_PARTIAL, EC_PART_ZERO } kind;
 	const uint8_t *data;           /* nblocks * 4096 bytes; NULL = zeros */
+	struct buf *owner;             /* of data, borrowed; NULL: lent until return */
 	/* bytes != 0: nblocks is 1 and only [skip, skip + bytes) of it change; data is those bytes. */
 	uint32_t skip, bytes;
 	bool fua;
@@ -415,7 +416,7 @@ int ec_part_write(const struct ec_part *p) YIELDS;
 #define EC_KEEP_MAX MIB(64)    /* per set: beyond it writes wait for a SYNC */
 uint64_t ec_keep_bytes(const struct ec_part *p);
 bool ec_keep_room(const struct ec_set *s, uint64_t bytes);
-/* Copies p. `bytes` of the account were reserved and go with it. NULL: no memory, the reservation is given back. */
+/* Keeps p's bytes: by a reference when they are most of their owner, else a copy. `bytes` of the account were reserved and go with it. NULL: no memory, the reservation is given back. */
 struct ec_kept *ec_keep(struct ec_set *s, const struct ec_part *p, uint64_t bytes);
 void ec_kept_drop(struct ec_set *s, struct ec_kept *k); /* NULL is fine */
 /* A takeover took something back: what is kept from tx `from` on is to be written again. */

@@ -16,8 +16,7 @@
 
 struct ec_kept {
 	struct list node;
-	struct ec_part part;  /* data points into buf */
-	struct buf *buf;      /* NULL: zeros */
+	struct ec_part part;  /* data points into its owner, of which we hold a reference */
 	uint64_t bytes;       /* of the set's account */
 };
 
@@ -35,23 +34,36 @@ bool ec_keep_room(const struct ec_set *s, uint64_t bytes)
 	return !s->kept_bytes || s->kept_bytes + bytes <= EC_KEEP_MAX; /* R1; one always fits */
 }
 
+/* A reference costs nothing, but holds all of its owner. */
+static int hold(struct ec_part *p, size_t len)
+{
+	if (p->owner && len >= p->owner->size / 2) {
+		buf_ref(p->owner);
+		return 0;
+	}
+	struct buf *b = buf_alloc(len);
+	if (!b)
+		return -ENOMEM;
+	memcpy(b->data, p->data, len);
+	p->data = b->data;
+	p->owner = b;
+	return 0;
+}
+
 struct ec_kept *ec_keep(struct ec_set *s, const struct ec_part *p, uint64_t bytes)
 {
 	size_t len = (size_t)(bytes - sizeof(struct ec_kept));
 	struct ec_kept *k = malloc(sizeof(*k));
-	struct buf *b = k && len ? buf_alloc(len) : NULL;
 
-	if (!k || (len && !b)) {
+	if (k) {
+		*k = (struct ec_kept){.part = *p, .bytes = bytes};
+		k->part.done = NULL; /* whoever asked is answered before a replay */
+		list_init(&k->node);
+	}
+	if (!k || (len && hold(&k->part, len))) {
 		free(k);
 		s->kept_bytes -= bytes;
 		return NULL; /* R3 */
-	}
-	*k = (struct ec_kept){.part = *p, .buf = b, .bytes = bytes};
-	k->part.done = NULL; /* whoever asked is answered before a replay */
-	list_init(&k->node);
-	if (b) {
-		memcpy(b->data, p->data, len);
-		k->part.data = b->data;
 	}
 	return k;
 }
@@ -63,7 +75,8 @@ void ec_kept_drop(struct ec_set *s, struct ec_kept *k)
 	if (list_linked(&k->node))
 		list_del(&k->node);
 	s->kept_bytes -= k->bytes;
-	buf_unref(k->buf);
+	if (k->part.data)
+		buf_unref(k->part.owner);
 	free(k);
 }
 

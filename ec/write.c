@@ -68,6 +68,7 @@ static int part_data(const struct request *r, struct ec_part *p, struct buf **re
 		return 0;
 	if (iov_cut(r->data, off, len, &piece, 1) == 1) {
 		p->data = piece.iov_base;
+		p->owner = r->data.owner;
 		return 0;
 	}
 	struct buf *b = buf_alloc(len);
@@ -75,6 +76,7 @@ static int part_data(const struct request *r, struct ec_part *p, struct buf **re
 		return -ENOMEM;
 	iov_copy_out(r->data, off, b->data, len);
 	p->data = b->data;
+	p->owner = b;
 	*ret_buf = b;
 	return 0;
 }

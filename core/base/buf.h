@@ -48,10 +48,12 @@ int bufs_add_zeros(struct bufs *v, size_t len);
 /* Copies [off, off+len) of the list into dst; the range must be inside. */
 void bufs_copy_out(const struct bufs *v, size_t off, void *dst, size_t len);
 
-/* Borrowed view of caller memory for writes: a plain iovec array. */
+/* Borrowed view of caller memory for writes: a plain iovec array. owner: NULL, or what all of the bytes lie in and nobody will change:
+ * whoever wants them for longer takes a reference instead of a copy. */
 struct iov {
 	const struct iovec *v;
 	unsigned n;
+	struct buf *owner;
 };
 size_t iov_bytes(struct iov v);
 void iov_copy_out(struct iov v, size_t off, void *dst, size_t len);

@@ -82,7 +82,7 @@ static int run_read(struct nbd_task *t) YIELDS
 static int run_write(struct nbd_task *t) YIELDS
 {
 	struct nbd_session *s = t->session;
-	struct iov data = {.v = &t->data, .n = 1};
+	struct iov data = {.v = &t->data, .n = 1, .owner = t->payload};
 
 	int rc = s->server->cfg.provider.write(s->agreed.export, t->req.off, data, t->req.fua);
 	s->info.writes++;

@@ -157,7 +157,7 @@ static void op_run(void *arg)
 		bool zero = o->kind == OP_ZERO;
 		o->id = oracle_write_begin(s->oracle, o->x, zero, o->turn, begun, zero ? NULL : buf);
 		o->rc = zero ? ec_zero(o->gw->domain, shard, o->x.sector * ORACLE_SECTOR, len, o->fua)
-			     : ec_write(o->gw->domain, shard, o->x.sector * ORACLE_SECTOR, (struct iov){&v, 1}, o->fua);
+			     : ec_write(o->gw->domain, shard, o->x.sector * ORACLE_SECTOR, (struct iov){.v = &v, .n = 1}, o->fua);
 		if (o->rc == 0)
 			oracle_write_acked(s->oracle, o->x, o->id, o->fua, now(s));
 		else

@@ -123,7 +123,7 @@ static int op_write(struct client *c, bool zero) YIELDS
 	world_trace(s->world, "g%u.%u %s%s %llu: %u/%llu+%u", c->gw->index, c->index, zero ? "zero" : "write", fua ? " fua" : "", (unsigned long long)id, shard,
 		    (unsigned long long)x.sector, x.nsectors);
 	int rc = zero ? ec_zero(c->gw->domain, shard, x.sector * ORACLE_SECTOR, v.iov_len, fua)
-		      : ec_write(c->gw->domain, shard, x.sector * ORACLE_SECTOR, (struct iov){&v, 1}, fua);
+		      : ec_write(c->gw->domain, shard, x.sector * ORACLE_SECTOR, (struct iov){.v = &v, .n = 1}, fua);
 	if (rc < 0) {
 		oracle_write_failed(s->oracle, x, id, now(s));
 		note_failure(c, zero ? "zero" : "write", x, rc);

@@ -103,7 +103,7 @@ static inline int cf_pwritev(struct file *f, const struct iovec *v, unsigned n, 
 	int rc = crash_write_allowed(c->s);
 	if (rc < 0)
 		return rc;
-	crash_remember(c, off, iov_bytes((struct iov){v, n}));
+	crash_remember(c, off, iov_bytes((struct iov){.v = v, .n = n}));
 	return file_pwritev(c->under, v, n, off);
 }
 static inline int cf_datasync(struct file *f)

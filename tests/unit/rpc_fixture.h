@@ -54,13 +54,13 @@ static int mem_send(struct stream *s, const struct iovec *v, unsigned n)
 	if (m->ended || !m->peer || m->peer->ended)
 		return -EPIPE;
 	struct mem_stream *to = m->peer;
-	size_t len = iov_bytes((struct iov){v, n});
+	size_t len = iov_bytes((struct iov){.v = v, .n = n});
 	if (to->cap - to->used < len) {
 		to->cap = to->used + len + 65536;
 		to->inbox = realloc(to->inbox, to->cap);
 		assert_non_null(to->inbox);
 	}
-	iov_copy_out((struct iov){v, n}, 0, to->inbox + to->used, len);
+	iov_copy_out((struct iov){.v = v, .n = n}, 0, to->inbox + to->used, len);
 	to->used += len;
 	waitq_wake_all(&to->q);
 	return 0;

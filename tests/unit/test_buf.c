@@ -143,8 +143,8 @@ static void cutting_into_too_few_pieces_says_so(void **state)
 	struct iovec cut[1];
 
 	(void)state;
-	assert_int_equal(iov_cut((struct iov){parts, 2}, 5, 10, cut, 1), 0);
-	assert_int_equal(iov_cut((struct iov){parts, 2}, 5, 5, cut, 1), 1);
+	assert_int_equal(iov_cut((struct iov){.v = parts, .n = 2}, 5, 10, cut, 1), 0);
+	assert_int_equal(iov_cut((struct iov){.v = parts, .n = 2}, 5, 5, cut, 1), 1);
 }
 
 int main(void)

@@ -73,7 +73,7 @@ static void boundary_model(struct dht_file *f, uint64_t boundary, uint64_t seed)
 			    {data, len / 3}, {data + len / 3, len / 3}, {data + 2 * (len / 3), len - 2 * (len / 3)}};
 
 			prng_bytes(&p, data, len);
-			CHECK(dht_write(f, off, (struct iov){v, 3}, i % 7 == 0) == 0);
+			CHECK(dht_write(f, off, (struct iov){.v = v, .n = 3}, i % 7 == 0) == 0);
 			memcpy(model + at, data, len);
 			break;
 		}
@@ -144,7 +144,7 @@ static void range_body(void *arg)
 {
 	uint8_t byte = 1;
 	struct iovec one = {&byte, 1};
-	struct iov data = {&one, 1};
+	struct iov data = {.v = &one, .n = 1};
 	struct dht_volume *v;
 	struct dht_file *f;
 	struct bufs out;
@@ -195,7 +195,7 @@ static void extents_body(void *arg)
 {
 	uint8_t byte = 1;
 	struct iovec one = {&byte, 1};
-	struct iov data = {&one, 1};
+	struct iov data = {.v = &one, .n = 1};
 	struct seen s = {0};
 	struct dht_volume *v;
 	struct dht_file *f;
@@ -239,7 +239,7 @@ static void placement_body(void *arg)
 {
 	static uint8_t block[4096] = {1};
 	struct iovec one = {block, sizeof(block)};
-	struct iov data = {&one, 1};
+	struct iov data = {.v = &one, .n = 1};
 	char text[GFID_TEXT], name[80];
 	struct dht_layout l;
 	struct dht_volume *v;
@@ -279,7 +279,7 @@ static void fenced_body(void *arg)
 {
 	uint8_t byte = 1;
 	struct iovec one = {&byte, 1};
-	struct iov data = {&one, 1};
+	struct iov data = {.v = &one, .n = 1};
 	struct dht_volume *v, *other;
 	struct dht_file *f, *g = NULL;
 	struct err e = ERR_INIT;

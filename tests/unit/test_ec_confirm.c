@@ -31,7 +31,7 @@ static void write_block(struct ec_domain *d, uint32_t lba, uint8_t fill)
 	struct iovec v = {block, BLOCK};
 
 	memset(block, fill, BLOCK);
-	CHECK(ec_write(d, 0, (uint64_t)lba * BLOCK, (struct iov){&v, 1}, false) == 0);
+	CHECK(ec_write(d, 0, (uint64_t)lba * BLOCK, (struct iov){.v = &v, .n = 1}, false) == 0);
 }
 
 /* The block's fill, or the error. */

@@ -203,7 +203,7 @@ static void client_op(struct client *c)
 		    {copy, len / 3}, {copy + len / 3, len / 2}, {copy + len / 3 + len / 2, len - len / 3 - len / 2}};
 		struct iovec one = {copy, len};
 		bool cut = prng_chance(&c->rng, 0.2);
-		rc = change(m, shard, off, len, cut ? (struct iov){v, 3} : (struct iov){&one, 1},
+		rc = change(m, shard, off, len, cut ? (struct iov){.v = v, .n = 3} : (struct iov){.v = &one, .n = 1},
 			    prng_chance(&c->rng, 0.05), old);
 		free(copy);
 	} else if (what < 85) {
@@ -278,7 +278,7 @@ static void put(struct ec_domain *d, uint32_t shard, uint64_t off, const void *p
 {
 	struct iovec v = {(void *)(uintptr_t)p, len};
 
-	CHECK(ec_write(d, shard, off, (struct iov){&v, 1}, false) == 0);
+	CHECK(ec_write(d, shard, off, (struct iov){.v = &v, .n = 1}, false) == 0);
 }
 
 static void body_healthy(void *arg)
@@ -463,7 +463,7 @@ static void body_takeover(void *arg)
 	struct ec_domain *old = m.d;
 	m.d = cluster_domain(s2, LUN, false);
 	compare_all(&m);
-	CHECK(ec_write(old, 0, 0, (struct iov){&v, 1}, false) == -MYFS_E_FENCED);
+	CHECK(ec_write(old, 0, 0, (struct iov){.v = &v, .n = 1}, false) == -MYFS_E_FENCED);
 	CHECK(ec_flush(old) == -MYFS_E_FENCED);
 	compare_all(&m);
 	clients_start(&m, clients);
@@ -495,7 +495,7 @@ static void body_too_few(void *arg)
 	for (uint32_t i = 0; i <= ec_set_geometry(s)->tolerates; i++)
 		cluster_stop(&c, i, false);
 	memset(block, 0xa5, sizeof(block));
-	CHECK(ec_write(d, 0, 0, (struct iov){&v, 1}, false) == -MYFS_E_QUORUM);
+	CHECK(ec_write(d, 0, 0, (struct iov){.v = &v, .n = 1}, false) == -MYFS_E_QUORUM);
 	bufs_init(&out);
 	CHECK(ec_read(d, 0, 0, sizeof(block), &out) == -MYFS_E_QUORUM);
 	bufs_release(&out);
@@ -503,7 +503,7 @@ static void body_too_few(void *arg)
 		cluster_start(&c, i);
 	int rc;
 	do
-		rc = ec_write(d, 0, 4096, (struct iov){&v, 1}, false);
+		rc = ec_write(d, 0, 4096, (struct iov){.v = &v, .n = 1}, false);
 	while (rc == -MYFS_E_QUORUM);
 	CHECK(rc == 0);
 	CHECK(ec_read(d, 0, 0, sizeof(block), &out) == 0);
@@ -678,9 +678,9 @@ static void body_full(void *arg)
 	}
 	m.d = cluster_domain(s, LUN, false);
 	memset(block, 0x78, sizeof(block));
-	CHECK(ec_write(m.d, 0, 0, (struct iov){&v, 1}, false) == -ENOSPC);
+	CHECK(ec_write(m.d, 0, 0, (struct iov){.v = &v, .n = 1}, false) == -ENOSPC);
 	v.iov_len = 100; /* the way through read-modify-write */
-	CHECK(ec_write(m.d, 0, 4000, (struct iov){&v, 1}, false) == -ENOSPC);
+	CHECK(ec_write(m.d, 0, 4000, (struct iov){.v = &v, .n = 1}, false) == -ENOSPC);
 	CHECK(ec_flush(m.d) == 0);
 	compare(&m, 0, 0, 100000);
 	CHECK(ec_zero(m.d, 0, 0, geo_of(m.d)->shard_bytes, false) == 0); /* frees space: always possible */

@@ -37,7 +37,7 @@ static void put(struct world *w, uint32_t lba, uint8_t fill)
 	struct iovec v = {block, BLOCK};
 
 	memset(block, fill, BLOCK);
-	CHECK(ec_write(w->d, 0, (uint64_t)lba * BLOCK, (struct iov){&v, 1}, false) == 0);
+	CHECK(ec_write(w->d, 0, (uint64_t)lba * BLOCK, (struct iov){.v = &v, .n = 1}, false) == 0);
 }
 
 static void check(struct world *w, uint32_t lba, uint8_t fill)

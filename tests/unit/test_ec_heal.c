@@ -80,7 +80,7 @@ static void put(struct world *w, uint32_t shard, uint32_t off, uint32_t len, str
 	uint8_t *copy = malloc(len);
 	memcpy(copy, p, len);
 	struct iovec v = {copy, len};
-	int rc = ec_write(w->d, shard, off, (struct iov){&v, 1}, false);
+	int rc = ec_write(w->d, shard, off, (struct iov){.v = &v, .n = 1}, false);
 	if (rc)
 		die("write", rc);
 	free(copy);

@@ -239,8 +239,8 @@ static void body_data(void *arg)
 		struct err e = ERR_INIT;
 		struct ec_domain *d;
 		CHECK(ec_domain_open(set, &o, &d, &e) == 0);
-		CHECK(ec_write(d, 0, 0, (struct iov){&v, 1}, true) == 0);
-		CHECK(ec_write(d, 3, 0, (struct iov){&v, 1}, true) == 0);
+		CHECK(ec_write(d, 0, 0, (struct iov){.v = &v, .n = 1}, true) == 0);
+		CHECK(ec_write(d, 3, 0, (struct iov){.v = &v, .n = 1}, true) == 0);
 		ec_domain_close(d);
 	}
 	cluster_stop(&cluster, 0, true);
@@ -287,8 +287,8 @@ static void body_no_resurrection(void *arg)
 	CHECK(make("a", 1) == 0);
 	struct ec_domain_options o = {.gfid = g, .create = true};
 	CHECK(ec_domain_open(set, &o, &d, &e) == 0);
-	CHECK(ec_write(d, 0, 0, (struct iov){&v, 1}, true) == 0);
-	CHECK(ec_write(d, 3, 0, (struct iov){&v, 1}, true) == 0);
+	CHECK(ec_write(d, 0, 0, (struct iov){.v = &v, .n = 1}, true) == 0);
+	CHECK(ec_write(d, 3, 0, (struct iov){.v = &v, .n = 1}, true) == 0);
 	ec_domain_close(d);
 	cluster_stop(&cluster, 4, true);
 	CHECK(unlink_name("a", 1) == 0);

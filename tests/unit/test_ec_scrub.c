@@ -130,7 +130,7 @@ static void fill(struct cluster *c)
 	struct ec_domain *d = cluster_domain(s, LUN, true);
 	struct iovec v = {(void *)(uintptr_t)content, content_bytes};
 
-	CHECK(ec_write(d, 0, 0, (struct iov){&v, 1}, true) == 0);
+	CHECK(ec_write(d, 0, 0, (struct iov){.v = &v, .n = 1}, true) == 0);
 	CHECK(ec_flush(d) == 0);
 	ec_domain_close(d);
 	ec_set_close(s);
@@ -224,7 +224,7 @@ static void one_case(struct cluster *c, enum damage kind, uint32_t chunk)
 		check_content(d);
 	if (wrong) { /* nobody could tell: what a client reads is consistent now; it writes it again */
 		struct iovec v = {(void *)(uintptr_t)content, content_bytes};
-		CHECK(ec_write(d, 0, 0, (struct iov){&v, 1}, true) == 0);
+		CHECK(ec_write(d, 0, 0, (struct iov){.v = &v, .n = 1}, true) == 0);
 		n = scrub(d);
 		CHECK(n.rotten + n.stale + n.undecided == 0);
 	}
@@ -322,7 +322,7 @@ static void write_run(void *arg)
 		size_t len = MYFS_BLOCK * (1 + prng_below(&rng, min_u64(8, content_bytes / MYFS_BLOCK - block)));
 		struct iovec v = {(void *)(uintptr_t)(content + block * MYFS_BLOCK), len};
 
-		CHECK(ec_write(w->d, 0, block * MYFS_BLOCK, (struct iov){&v, 1}, false) == 0);
+		CHECK(ec_write(w->d, 0, block * MYFS_BLOCK, (struct iov){.v = &v, .n = 1}, false) == 0);
 		w->writes++;
 	}
 	w->ended = true;
@@ -383,7 +383,7 @@ static void crowd_write(void *arg)
 	struct iovec v = {(void *)(uintptr_t)(content + (size_t)w->lba * MYFS_BLOCK), MYFS_BLOCK};
 
 	w->started++;
-	CHECK(ec_write(w->d, 0, (uint64_t)w->lba * MYFS_BLOCK, (struct iov){&v, 1}, false) == 0);
+	CHECK(ec_write(w->d, 0, (uint64_t)w->lba * MYFS_BLOCK, (struct iov){.v = &v, .n = 1}, false) == 0);
 	w->left--;
 	waitq_wake_all(&w->ended);
 }

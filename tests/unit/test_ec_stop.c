@@ -21,7 +21,7 @@ static int write_fill(struct ec_domain *d, uint32_t lba, uint8_t fill)
 	struct iovec v = {block, BLOCK};
 
 	memset(block, fill, BLOCK);
-	return ec_write(d, 0, (uint64_t)lba * BLOCK, (struct iov){&v, 1}, false);
+	return ec_write(d, 0, (uint64_t)lba * BLOCK, (struct iov){.v = &v, .n = 1}, false);
 }
 
 static int read_fill(struct ec_domain *d, uint32_t lba)

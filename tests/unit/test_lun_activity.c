@@ -24,7 +24,7 @@ static void use(struct blockd *d, struct nbd_export *x, unsigned writes, unsigne
 	struct bufs out;
 
 	for (unsigned i = 0; i < writes; i++)
-		CHECK(p.write(x, i * 4096ull, (struct iov){&v, 1}, false) == 0);
+		CHECK(p.write(x, i * 4096ull, (struct iov){.v = &v, .n = 1}, false) == 0);
 	for (unsigned i = 0; i < reads; i++) {
 		bufs_init(&out);
 		CHECK(p.read(x, 0, 1000, &out) == 0);

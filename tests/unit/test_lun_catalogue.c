@@ -36,7 +36,7 @@ static void fill(struct blockd *d, const struct reg_lun *row, uint64_t off, uint
 	struct lun *l;
 
 	CHECK(lun_hold(d, row, &l, &e) == 0);
-	CHECK(dht_write(l->file, off, (struct iov){&one, 1}, true) == 0);
+	CHECK(dht_write(l->file, off, (struct iov){.v = &one, .n = 1}, true) == 0);
 	lun_release(l);
 }
 

@@ -108,7 +108,7 @@ static void write_at(struct lun *l, uint64_t off, const void *src, uint32_t len)
 	int rc;
 
 	CHECK(lun_enter_span(l, l->generation, &span) == 0);
-	rc = dht_write(l->file, off, (struct iov){&one, 1}, false);
+	rc = dht_write(l->file, off, (struct iov){.v = &one, .n = 1}, false);
 	lun_leave_span(l, &span, rc);
 	CHECK(rc == 0);
 }

@@ -52,7 +52,7 @@ static int write_byte(struct gateway *g, struct nbd_export *x, uint8_t byte)
 {
 	struct iovec one = {&byte, 1};
 
-	return exports_provider(g->d).write(x, 0, (struct iov){&one, 1}, false);
+	return exports_provider(g->d).write(x, 0, (struct iov){.v = &one, .n = 1}, false);
 }
 
 static bool owned_by(struct gateway *g, const struct gfid *gfid, const char *name)

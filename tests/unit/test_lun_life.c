@@ -19,7 +19,7 @@ static int write_byte(struct blockd *d, struct nbd_export *x, uint64_t off, uint
 {
 	struct iovec one = {&byte, 1};
 
-	return exports_provider(d).write(x, off, (struct iov){&one, 1}, false);
+	return exports_provider(d).write(x, off, (struct iov){.v = &one, .n = 1}, false);
 }
 
 static int read_byte(struct blockd *d, struct nbd_export *x, uint64_t off)
