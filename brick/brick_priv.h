@@ -162,11 +162,14 @@ int scrub_request(struct brick *b, struct session *s, const struct bp_read_args 
 /* ---- fence.c: promises, views, missed maps ---- */
 int fence_request(struct brick *b, struct session *s, const struct bp_fence_args *a, struct bp_fence_res *ret) YIELDS;
 int view_request(struct brick *b, struct session *s, const struct bp_view_args *a) YIELDS;
-int missed_request(struct brick *b, const char domain[16], struct bp_missed_res *ret);
+int missed_request(struct brick *b, const struct bp_missq_args *a, struct bp_missed_res *ret);
 int clear_request(struct brick *b, struct session *s, const struct bp_clear_args *a) YIELDS;
 int nsop_request(struct brick *b, struct session *s, const struct bp_nsop_args *a) YIELDS;
-/* only_brick UINT32_MAX: all */
-int missed_list(const struct domain *d, uint32_t only_brick, struct bp_missed_res *ret);
+struct missed_from {
+	uint32_t only;         /* brick whose regions are wanted, or BP_MISSED_ALL */
+	uint32_t shard, brick; /* the page begins there */
+};
+int missed_page(const struct domain *d, const struct missed_from *from, struct bp_missed_res *ret);
 
 /* ---- checkpoint.c ---- */
 /* One round over stable versions (of one domain when only != NULL), the lock held. Number of rows moved, or the error.

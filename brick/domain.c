@@ -7,7 +7,7 @@
 
 /* ---- missed map ---- */
 
-static size_t missed_at(const struct missed_map *m, uint32_t shard, uint32_t brick)
+size_t missed_at(const struct missed_map *m, uint32_t shard, uint32_t brick)
 {
 	size_t lo = 0, hi = m->n;
 	while (lo < hi) {

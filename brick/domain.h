@@ -24,6 +24,8 @@ struct missed_map { /* sorted by (shard, brick) */
 };
 /* 1 when a bit was new, 0 when not, -ENOMEM. */
 int missed_add(struct missed_map *m, uint32_t shard, uint32_t brick, uint64_t regions);
+/* Index of the first entry at or behind (shard, brick). */
+size_t missed_at(const struct missed_map *m, uint32_t shard, uint32_t brick);
 void missed_clear_brick(struct missed_map *m, uint32_t brick);
 void missed_release(struct missed_map *m);
 /* OR over all bricks for one shard. */

@@ -200,32 +200,36 @@ int view_request(struct brick *b, struct session *s, const struct bp_view_args *
 
 /* ---- missed maps ---- */
 
-int missed_list(const struct domain *d, uint32_t only_brick, struct bp_missed_res *ret)
+int missed_page(const struct domain *d, const struct missed_from *from, struct bp_missed_res *ret)
 {
-	size_t n = 0;
-	for (size_t i = 0; i < d->missed.n; i++)
-		n += only_brick == UINT32_MAX || d->missed.v[i].brick == only_brick;
-	if (n > BP_MAX_MISSED)
-		return -E2BIG;
-	ret->items.items_val = calloc(n ? n : 1, sizeof(*ret->items.items_val));
+	size_t at = missed_at(&d->missed, from->shard, from->brick);
+	size_t room = min_u64(d->missed.n - at, BP_MISSED_PAGE);
+
+	ret->items.items_val = calloc(room ? room : 1, sizeof(*ret->items.items_val));
 	if (!ret->items.items_val)
 		return -ENOMEM;
-	for (size_t i = 0; i < d->missed.n; i++) {
-		const struct rec_missed *m = &d->missed.v[i];
-		if (only_brick == UINT32_MAX || m->brick == only_brick)
-			ret->items.items_val[ret->items.items_len++] =
-			    (struct bp_missed){.shard = m->shard, .brick = m->brick, .regions = m->regions};
+	for (; at < d->missed.n; at++) {
+		const struct rec_missed *m = &d->missed.v[at];
+		if (from->only != BP_MISSED_ALL && m->brick != from->only)
+			continue;
+		ret->more = ret->items.items_len == BP_MISSED_PAGE;
+		if (ret->more)
+			break;
+		ret->items.items_val[ret->items.items_len++] =
+		    (struct bp_missed){.shard = m->shard, .brick = m->brick, .regions = m->regions};
 	}
 	return 0;
 }
 
-int missed_request(struct brick *b, const char domain[16], struct bp_missed_res *ret)
+int missed_request(struct brick *b, const struct bp_missq_args *a, struct bp_missed_res *ret)
 {
-	struct gfid g = uuid_of(domain);
+	struct gfid g = uuid_of(a->domain);
 	struct domain *d = domain_find(b, &g);
+	struct missed_from from = {.only = a->brick, .shard = a->from_shard, .brick = a->from_brick};
+
 	if (b->failed[0])
 		return -EIO;
-	return d ? missed_list(d, UINT32_MAX, ret) : -MYFS_E_UNSEEDED;
+	return d ? missed_page(d, &from, ret) : -MYFS_E_UNSEEDED;
 }
 
 int clear_request(struct brick *b, struct session *s, const struct bp_clear_args *a) YIELDS

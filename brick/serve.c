@@ -327,11 +327,11 @@ static void serve_release(struct session *s, struct rpc_request *req)
 
 static void serve_missq(struct session *s, struct rpc_request *req)
 {
-	struct bp_domain_args a = {0};
+	struct bp_missq_args a = {0};
 	struct bp_missed_res res = {0};
-	int rc = rpc_decode(req, (xdrproc_t)xdr_bp_domain_args, &a);
+	int rc = rpc_decode(req, (xdrproc_t)xdr_bp_missq_args, &a);
 	if (rc == 0) {
-		rc = missed_request(s->b, a.domain, &res);
+		rc = missed_request(s->b, &a, &res);
 		put_epoch(s, req, a.domain);
 	}
 	rpc_reply(req, rc, (xdrproc_t)xdr_bp_missed_res, &res, NULL, 0);

@@ -590,17 +590,29 @@ static int rejoin_regions(struct brick *b, struct domain *d)
 	return rc < 0 ? rc : 0;
 }
 
+#define REJOIN_BATCH 1024u
+
 /* Own missed regions are remembered here too, so that a second REJOIN after a crash of the gateway reports them again.
  */
 static int rejoin_log(struct brick *b, struct domain *d)
 {
-	for (size_t i = 0; i < d->missed.n; i++) {
-		int rc =
-		    d->missed.v[i].brick == b->id.brick_index ? log_missed(b, &d->gfid, &d->missed.v[i], 1, NULL) : 0;
-		if (rc < 0)
-			return rc;
+	struct rec_missed *own = malloc(REJOIN_BATCH * sizeof(*own));
+	int rc = own ? 0 : -ENOMEM;
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < d->missed.n && rc == 0; i++) {
+		if (d->missed.v[i].brick != b->id.brick_index)
+			continue;
+		own[n++] = d->missed.v[i];
+		if (n < REJOIN_BATCH)
+			continue;
+		rc = log_missed(b, &d->gfid, own, n, NULL);
+		n = 0;
 	}
-	return log_discard(b, &d->gfid, d->floor, NULL);
+	if (rc == 0)
+		rc = log_missed(b, &d->gfid, own, n, NULL);
+	free(own);
+	return rc < 0 ? rc : log_discard(b, &d->gfid, d->floor, NULL);
 }
 
 static int rejoin_checkpoint(struct brick *b, struct domain *d) YIELDS
@@ -638,7 +650,7 @@ int tx_rejoin(struct brick *b, struct session *s, const struct bp_rejoin_args *a
 	if (rc == 0)
 		rc = journal_sync(b->journal, journal_end(b->journal));
 	if (rc == 0)
-		rc = missed_list(d, b->id.brick_index, ret);
+		rc = missed_page(d, &(struct missed_from){.only = b->id.brick_index}, ret);
 	domain_unref(d);
 	return rc;
 }

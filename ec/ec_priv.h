@@ -319,6 +319,8 @@ void ec_confirm_lost(struct ec_domain *d, uint32_t b);
 void ec_confirm_look_again(struct ec_domain *d);
 
 /* ---- takeover.c ---- */
+/* Moves *at behind the page. 1: there is another one; 0; -MYFS_E_PROTO: pages do not go forward, who knows what else they lack. */
+int ec_missed_page_next(const struct bp_missed_res *page, struct bp_missq_args *at);
 /* One attempt: fence, resolve, ready. May be repeated after any failure. -MYFS_E_QUORUM (try again when bricks return),
  * -MYFS_E_FENCED (only when `steal` is false: somebody else promised higher), -MYFS_E_UNSEEDED (never created). */
 int ec_takeover(struct ec_domain *d, bool steal, uint64_t deadline_ns, struct err *e) YIELDS;

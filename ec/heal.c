@@ -409,28 +409,64 @@ static void clear_all(struct ec_domain *d, uint32_t b) YIELDS
 	rpc_group_wait_all(&g); /* one that fails keeps too many regions: harmless, members miss nothing */
 }
 
-/* REJOIN; then todo and the bit in d->healing come into being together. The floor sent is one that was known while the brick
- * was a member: of what came later a rollback may have taken something back that it still has as committed. */
-static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
+struct newcomer {
+	uint32_t b;
+	uint64_t epoch, link; /* of when it began */
+};
+
+static bool newcomer_there(const struct ec_domain *d, const struct newcomer *n)
+{
+	return d->epoch == n->epoch && d->state == EC_SERVING && mask_has(d->live, n->b) && d->link[n->b] == n->link &&
+	       !mask_has(d->view.insync, n->b);
+}
+
+/* One call for a page of what the brick says it misses. 0, -ESTALE (it is not the newcomer any more), or its error. */
+static int newcomer_page(struct ec_domain *d, const struct newcomer *n, struct rpc_call *call, struct bp_missed_res *page) YIELDS
+{
+	int rc = ec_call_sync(d, n->b, call);
+
+	rpc_call_release(call);
+	if (!newcomer_there(d, n))
+		return -ESTALE;
+	for (uint32_t i = 0; !rc && i < page->items.items_len; i++)
+		rc = ec_missed_add(&d->missed, page->items.items_val[i].shard, n->b, page->items.items_val[i].regions);
+	return rc;
+}
+
+/* REJOIN, and the pages behind its first. The floor sent is one that was known while the brick was a member: of what came later a rollback
+ * may have taken something back that it still has as committed. Between pages the brick's list only grows, by what is named to us too. */
+static int newcomer_rejoin(struct ec_heal *h, const struct newcomer *n) YIELDS
 {
 	struct ec_domain *d = h->d;
-	struct bp_rejoin_args args = {.floor = h->bricks[b].left};
-	struct bp_missed_res res = {0};
-	uint64_t epoch = d->epoch, link = d->link[b];
+	struct bp_rejoin_args args = {.floor = h->bricks[n->b].left};
+	struct bp_missq_args at = {.brick = n->b};
+	struct bp_missed_res page = {0};
 	struct rpc_call call;
 
 	gfid_to_wire(&d->gfid, args.domain);
-	ec_call_init(&call, BP_REJOIN, (xdrproc_t)xdr_bp_rejoin_args, &args, (xdrproc_t)xdr_bp_missed_res, &res);
-	int rc = ec_call_sync(d, b, &call);
-	rpc_call_release(&call);
-	if (d->epoch != epoch || d->state != EC_SERVING || !mask_has(d->live, b) || d->link[b] != link ||
-	    mask_has(d->view.insync, b))
-		goto out;
-	for (uint32_t i = 0; !rc && i < res.items.items_len; i++) {
-		const struct bp_missed *x = &res.items.items_val[i];
-		rc = ec_missed_add(&d->missed, x->shard, b, x->regions);
+	gfid_to_wire(&d->gfid, at.domain);
+	ec_call_init(&call, BP_REJOIN, (xdrproc_t)xdr_bp_rejoin_args, &args, (xdrproc_t)xdr_bp_missed_res, &page);
+	int rc = newcomer_page(d, n, &call, &page);
+	while (rc == 0 && (rc = ec_missed_page_next(&page, &at)) == 1) {
+		xdr_free((xdrproc_t)xdr_bp_missed_res, &page);
+		memset(&page, 0, sizeof(page));
+		ec_call_init(&call, BP_MISSQ, (xdrproc_t)xdr_bp_missq_args, &at, (xdrproc_t)xdr_bp_missed_res, &page);
+		rc = newcomer_page(d, n, &call, &page);
 	}
+	xdr_free((xdrproc_t)xdr_bp_missed_res, &page);
+	return rc;
+}
+
+/* REJOIN; then todo and the bit in d->healing come into being together. */
+static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
+{
+	struct ec_domain *d = h->d;
+	struct newcomer n = {.b = b, .epoch = d->epoch, .link = d->link[b]};
 	uint32_t cursor = 0;
+	int rc = newcomer_rejoin(h, &n);
+
+	if (rc == -ESTALE)
+		return;
 	ec_missed_clear_brick(&h->todo, b);
 	for (const struct ec_missed_slot *s; !rc && (s = ec_missed_next(&d->missed, &cursor));)
 		if (s->brick == b && !d->opt.namespace_domain) /* names are compared as a whole */
@@ -441,7 +477,7 @@ static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
 			ec_domain_depose(d);
 		else if (rc != -MYFS_E_GONE)
 			ec_domain_suspect(d, b, rc);
-		goto out;
+		return;
 	}
 	h->bricks[b].floor_n = d->next_n;
 	h->bricks[b].no_space = false;
@@ -449,8 +485,6 @@ static void brick_begin(struct ec_heal *h, uint32_t b) YIELDS
 	ec_domain_changed(d);
 	if (MUTATED(H16))
 		clear_all(d, b);
-out:
-	xdr_free((xdrproc_t)xdr_bp_missed_res, &res);
 }
 
 /* 0: a member. -EAGAIN: not now. */

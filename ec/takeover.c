@@ -174,39 +174,84 @@ static int fence_until_decidable(struct takeover *t, struct ec_view *ret_v, uint
 
 /* ---- questions ---- */
 
-static int ask_missed(struct takeover *t) YIELDS
+int ec_missed_page_next(const struct bp_missed_res *page, struct bp_missq_args *at)
+{
+	uint32_t n = page->items.items_len;
+
+	if (!page->more)
+		return 0;
+	const struct bp_missed *last = n ? &page->items.items_val[n - 1] : NULL;
+	if (!last || last->brick >= EC_MAX_BRICKS || last->shard < at->from_shard ||
+	    (last->shard == at->from_shard && last->brick < at->from_brick))
+		return -MYFS_E_PROTO;
+	at->from_shard = last->shard;
+	at->from_brick = last->brick + 1;
+	return 1;
+}
+
+static int missed_merge(struct takeover *t, uint32_t b, const struct bp_missed_res *page)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; !rc && i < page->items.items_len; i++) {
+		const struct bp_missed *x = &page->items.items_val[i];
+		if (x->brick < geo_of(t->d)->n)
+			rc = ec_missed_add(&t->missed, x->shard, x->brick, x->regions);
+		if (!rc && x->brick == b && mask_has(t->members.use, b))
+			rc = ec_missed_add(&t->doubtful, x->shard, b, x->regions);
+	}
+	return rc;
+}
+
+/* One page from each brick of *left, whose place in the list at[] says; *left: those whose list goes on. What bricks hold does not shrink
+ * meanwhile: they promised us not to listen to others, and we clear nothing. Should somebody newer do so, no view of ours counts any more. */
+static int ask_missed_page(struct takeover *t, struct bp_missq_args *at, uint32_t *left) YIELDS
 {
 	struct ec_domain *d = t->d;
 	struct bp_missed_res res[EC_MAX_BRICKS];
 	struct rpc_call calls[EC_MAX_BRICKS];
-	struct bp_domain_args args;
 	struct rpc_group g;
+	uint32_t more = 0;
 	int rc = 0;
 
 	memset(res, 0, sizeof(res));
-	gfid_to_wire(&d->gfid, args.domain);
 	rpc_group_init(&g);
-	for (uint32_t m = t->fenced; m; m &= m - 1) {
+	for (uint32_t m = *left; m; m &= m - 1) {
 		uint32_t b = (uint32_t)__builtin_ctz(m);
-		ec_call_init(&calls[b], BP_MISSQ, (xdrproc_t)xdr_bp_domain_args, &args, (xdrproc_t)xdr_bp_missed_res,
+		ec_call_init(&calls[b], BP_MISSQ, (xdrproc_t)xdr_bp_missq_args, &at[b], (xdrproc_t)xdr_bp_missed_res,
 			     &res[b]);
 		ec_call_start(d, b, &calls[b], &g);
 	}
 	rpc_group_wait_all(&g);
-	for (uint32_t m = t->fenced; m; m &= m - 1) {
+	for (uint32_t m = *left; m; m &= m - 1) {
 		uint32_t b = (uint32_t)__builtin_ctz(m);
 		if (calls[b].rc && calls[b].rc != -MYFS_E_UNSEEDED)
 			rc = err_set(t->e, -EAGAIN, "%s: missed regions: %s", d->set->cfg.bricks[b].label,
 				     err_name(calls[b].rc));
-		for (uint32_t i = 0; !rc && i < res[b].items.items_len; i++) {
-			const struct bp_missed *x = &res[b].items.items_val[i];
-			if (x->brick < geo_of(d)->n)
-				rc = ec_missed_add(&t->missed, x->shard, x->brick, x->regions);
-			if (!rc && x->brick == b && mask_has(t->members.use, b))
-				rc = ec_missed_add(&t->doubtful, x->shard, b, x->regions);
-		}
+		if (!rc)
+			rc = missed_merge(t, b, &res[b]);
+		int on = rc ? 0 : ec_missed_page_next(&res[b], &at[b]);
+		if (on < 0)
+			rc = err_set(t->e, on, "%s: missed regions: pages do not go on", d->set->cfg.bricks[b].label);
+		more |= on > 0 ? MASK(b) : 0;
 		xdr_free((xdrproc_t)xdr_bp_missed_res, &res[b]);
 	}
+	*left = more;
+	return rc;
+}
+
+static int ask_missed(struct takeover *t) YIELDS
+{
+	struct bp_missq_args at[EC_MAX_BRICKS];
+	uint32_t left = t->fenced;
+	int rc = 0;
+
+	for (uint32_t b = 0; b < geo_of(t->d)->n; b++) {
+		at[b] = (struct bp_missq_args){.brick = BP_MISSED_ALL};
+		gfid_to_wire(&t->d->gfid, at[b].domain);
+	}
+	while (left && !rc)
+		rc = interrupted(t) ? -MYFS_E_FENCED : ask_missed_page(t, at, &left);
 	return rc;
 }
 

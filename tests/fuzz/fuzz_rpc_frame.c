@@ -24,7 +24,7 @@ static const struct body args[] = {
     [BP_PREP] = BODY(bp_prep_args),       [BP_COMMIT] = BODY(bp_decide_args),	[BP_ABORT] = BODY(bp_decide_args),
     [BP_READ] = BODY(bp_read_args),       [BP_SYNC] = BODY(bp_floor_args),	[BP_STABLE] = BODY(bp_floor_args),
     [BP_RESOLVE] = BODY(bp_resolve_args), [BP_REJOIN] = BODY(bp_rejoin_args),	[BP_HEALW] = BODY(bp_healw_args),
-    [BP_MISSQ] = BODY(bp_domain_args),    [BP_CLEAR] = BODY(bp_clear_args),	[BP_PING] = BODY(bp_ping_args),
+    [BP_MISSQ] = BODY(bp_missq_args),     [BP_CLEAR] = BODY(bp_clear_args),	[BP_PING] = BODY(bp_ping_args),
     [BP_SHARDS] = BODY(bp_domain_args),   [BP_EXTENTS] = BODY(bp_extents_args), [BP_USAGE] = BODY(bp_domain_args),
     [BP_NSOP] = BODY(bp_nsop_args),       [BP_NSREAD] = BODY(bp_nsread_args),	[BP_RELEASE] = BODY(bp_domain_args),
     [BP_SCRUB] = BODY(bp_read_args),

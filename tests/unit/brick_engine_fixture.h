@@ -153,6 +153,15 @@ static inline void engine_own(struct engine *g, uint32_t insync) YIELDS
 	CHECK(engine_view(g, BP_VIEW_READY, insync) == 0);
 }
 
+/* One page of the domain's missed list. */
+static inline int engine_missq(struct engine *g, uint32_t only, uint32_t shard, uint32_t brick, struct bp_missed_res *ret)
+{
+	struct bp_missq_args a = {.brick = only, .from_shard = shard, .from_brick = brick};
+	memcpy(a.domain, g->domain.b, 16);
+	*ret = (struct bp_missed_res){0};
+	return missed_request(g->b, &a, ret);
+}
+
 /* Another domain of the same brick that is written and made stable without end: what makes the journal go round. */
 struct neighbour {
 	struct gfid domain;

@@ -98,7 +98,7 @@ ENGINE_TEST(promise_view_and_missed_regions_survive_a_power_loss)
 	CHECK(r->view.layout_gen == 9 && r->view.loss_gen == 3 && r->view.clean && r->view.boot.boot_len == 6 && r->view.boot.boot_val[2][0] == 0x77);
 	fence_free(&res);
 	struct bp_missed_res mr = {0};
-	CHECK(missed_request(g->b, (const char *)g->domain.b, &mr) == 0);
+	CHECK(engine_missq(g, BP_MISSED_ALL, 0, 0, &mr) == 0 && !mr.more);
 	CHECK(mr.items.items_len == 1 && mr.items.items_val[0].shard == 5 && mr.items.items_val[0].regions == 0x18);
 	xdr_free((xdrproc_t)xdr_bp_missed_res, &mr);
 }
@@ -532,7 +532,7 @@ ENGINE_TEST(a_prep_marks_what_absent_bricks_miss_and_clear_forgets_it)
 	CHECK(engine_prep(g, 1, &p, NULL) == 0);
 	for (int again = 0; again < 2; again++) {
 		struct bp_missed_res mr = {0};
-		CHECK(missed_request(g->b, (const char *)g->domain.b, &mr) == 0);
+		CHECK(engine_missq(g, BP_MISSED_ALL, 0, 0, &mr) == 0);
 		CHECK(mr.items.items_len == 2 && mr.items.items_val[0].regions == 3 &&
 		      mr.items.items_val[1].brick == 5);
 		xdr_free((xdrproc_t)xdr_bp_missed_res, &mr);
@@ -546,7 +546,7 @@ ENGINE_TEST(a_prep_marks_what_absent_bricks_miss_and_clear_forgets_it)
 	engine_crash(g, true);
 	engine_start(g);
 	struct bp_missed_res mr = {0};
-	CHECK(missed_request(g->b, (const char *)g->domain.b, &mr) == 0);
+	CHECK(engine_missq(g, BP_MISSED_ALL, 0, 0, &mr) == 0);
 	CHECK(mr.items.items_len == 1 && mr.items.items_val[0].brick == 5);
 	xdr_free((xdrproc_t)xdr_bp_missed_res, &mr);
 }

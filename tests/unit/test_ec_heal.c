@@ -1,6 +1,7 @@
 /* Bricks that were away, over real bricks in this process: what they missed comes back, only that, while the domain is
  * in use; then others are taken away so that every byte depends on the healed ones. Seeds are printed; MYFS_SEED
  * repeats one, MYFS_GEOMETRY picks one. */
+#include "brick/brick_priv.h"
 #include "core/base/bitmap.h"
 #include "ec/heal.h"
 #include "ec_cluster.h"
@@ -560,6 +561,77 @@ static void body_extents(void *arg)
 	world_close(&w);
 }
 
+/* ---- more missed regions than a frame holds ---- */
+
+#define PAIRS (2 * BP_MISSED_PAGE + 100)
+#define OWN   100000u /* first shard of the brick's own list */
+
+/* Written down at the members, as by a view that left the brick out. */
+static void miss_at_members(struct world *w)
+{
+	struct ec_missed many;
+
+	ec_missed_init(&many);
+	for (uint32_t i = 0; i < PAIRS; i++)
+		CHECK(ec_missed_add(&many, SHARDS + i, 0, 1) == 0);
+	fmutex_lock(&w->d->view_lock);
+	struct ec_view v = w->d->view;
+	CHECK(ec_view_write(w->d, &v, w->d->live, &many) == 0);
+	fmutex_unlock(&w->d->view_lock);
+	ec_missed_release(&many);
+}
+
+/* In the brick's own map, as by a REJOIN before. */
+static void miss_at_brick(struct world *w)
+{
+	struct gfid lun = cluster_gfid(9, LUN);
+	struct domain *d = domain_find(w->c.b[0].brick, &lun);
+
+	CHECK(d);
+	for (uint32_t i = 0; i < PAIRS; i++)
+		CHECK(missed_add(&d->missed, OWN + i, 0, 2) == 1);
+}
+
+static void has_pairs(const struct ec_missed *m, uint32_t first, uint64_t regions)
+{
+	for (uint32_t i = 0; i < PAIRS; i++)
+		CHECK(ec_missed_get(m, first + i, 0) == regions);
+}
+
+/* The next owner finds all of it, and so does the healing, while a client adds to it between two pages. */
+static void body_pages(void *arg)
+{
+	struct world w;
+
+	world_open(&w, arg);
+	fill(&w);
+	CHECK(ec_flush(w.d) == 0);
+	cluster_stop(&w.c, 0, false);
+	put(&w, 1, 0, 4096, &w.rng);
+	wait_insync(&w, mask_all(w.c.n) & ~1u);
+	miss_at_members(&w);
+	ec_domain_close(w.d);
+	w.d = cluster_domain(w.s, LUN, false);
+	has_pairs(&w.d->missed, SHARDS, 1);
+	ec_set_heal_pause(w.s, true);
+	cluster_brick_load(&w.c, 0);
+	miss_at_brick(&w);
+	w.c.b[0].stalled_type = BP_MISSQ;
+	cluster_connect(&w.c, 0);
+	while (list_empty(&w.c.b[0].unstalled.waiters))
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+	CHECK(!(w.d->healing & 1)); /* after the first page, before the second */
+	put(&w, 0, MIB(1), 4096, &w.rng);
+	cluster_stall_type(&w.c, 0);
+	while (!(w.d->healing & 1))
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+	has_pairs(&w.d->heal->todo, SHARDS, 1);
+	has_pairs(&w.d->heal->todo, OWN, 2);
+	CHECK(ec_missed_get(&w.d->heal->todo, 0, 0) & 2);
+	compare(&w);
+	world_close(&w);
+}
+
 /* ---- runner ---- */
 
 /* geometries: mask of those to run on. */
@@ -604,6 +676,7 @@ TEST(pausing_holds_the_healing_and_loses_nothing, body_pause, EC)
 TEST(a_joined_brick_survives_the_reboot_of_all_hosts, body_power, EC_BOTH)
 TEST(a_joined_brick_is_not_taken_for_one_that_lacks_what_it_was_healed_past, body_restart_after_join, EC_BOTH | REPLICA)
 TEST(an_emptied_brick_gets_everything, body_wiped, EC | REPLICA)
+TEST(missed_regions_of_several_frames_are_all_found, body_pages, EC_BOTH)
 TEST(healing_keeps_holes, body_sparse, EC | REPLICA)
 TEST(extents_never_call_data_a_hole, body_extents, EC | REPLICA)
 
@@ -619,6 +692,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(the_next_owner_finishes_the_healing),
 	    cmocka_unit_test(a_joined_brick_survives_the_reboot_of_all_hosts),
 	    cmocka_unit_test(a_joined_brick_is_not_taken_for_one_that_lacks_what_it_was_healed_past),
+	    cmocka_unit_test(missed_regions_of_several_frames_are_all_found),
 	    cmocka_unit_test(healing_keeps_holes),
 	    cmocka_unit_test(an_emptied_brick_gets_everything),
 	};
