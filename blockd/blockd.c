@@ -105,7 +105,9 @@ int blockd_start(const struct blockd_config *cfg, struct blockd **ret, struct er
 	list_init(&d->gateways);
 	waitq_init(&d->quiet);
 	waitq_init(&d->kick);
-	rc = load_self(d, cfg, e);
+	rc = registry_write_off_loop(d->registry, e); /* requests go on while somebody else has it locked */
+	if (rc == 0)
+		rc = load_self(d, cfg, e);
 	if (rc == 0)
 		rc = load_sets(d, e);
 	if (rc == 0) {

@@ -24,6 +24,7 @@ struct peer_gateway {
 	uint64_t since_ns;      /* last answer, or when we began to wait for one */
 	bool refused;           /* the last connect was refused: no process listens there */
 	bool adopted;           /* what it left is ours */
+	uint64_t round;         /* of the judge's, in which that was last tried */
 	bool leaving;           /* its row is gone or changed: the fiber frees it */
 	struct stream *stream;  /* owned by the fiber */
 };
@@ -226,14 +227,14 @@ static int adopt_in_transaction(struct blockd *d, const char *from, unsigned *re
 	return rc < 0 ? rc : gfid_set_take(&d->resizing, key, e);
 }
 
-static int adopt(struct blockd *d, const char *from, struct err *e)
+static int adopt(struct blockd *d, const char *from, struct err *e) YIELDS
 {
-	size_t attention = d->attention.n, resizing = d->resizing.n;
 	unsigned luns = 0;
 	int rc = registry_begin(d->registry, e);
 
 	if (rc < 0)
 		return rc;
+	size_t attention = d->attention.n, resizing = d->resizing.n; /* others wait for our turn to end */
 	rc = adopt_in_transaction(d, from, &luns, e);
 	if (rc == 0)
 		rc = registry_commit(d->registry, e);
@@ -271,8 +272,6 @@ static bool is_heir(const struct blockd *d, const char *dead)
 static void judge_one(struct peer_gateway *p)
 {
 	uint64_t quiet_ns = loop_now_ns() - p->since_ns;
-	struct blockd *d = p->d;
-	struct err e = ERR_INIT;
 	bool was_heard = p->state != GATEWAY_UNKNOWN;
 
 	if (p->state != GATEWAY_GONE &&
@@ -284,19 +283,40 @@ static void judge_one(struct peer_gateway *p)
 		p->state = GATEWAY_SILENT;
 		log_warn("gateway %s does not answer; clients that come here get its LUNs", p->row.name);
 	}
-	if (p->state == GATEWAY_GONE && !p->adopted && is_heir(d, p->row.name)) {
-		int rc = adopt(d, p->row.name, &e);
+}
 
-		p->adopted = rc == 0;
+static struct peer_gateway *to_adopt(struct blockd *d, uint64_t round)
+{
+	list_for_each(p, &d->gateways, struct peer_gateway, node)
+		if (!p->leaving && p->state == GATEWAY_GONE && !p->adopted && p->round < round && is_heir(d, p->row.name))
+			return p;
+	return NULL;
+}
+
+/* Each at most once a round; peers may come and go meanwhile. */
+static void adopt_all(struct blockd *d, uint64_t round) YIELDS
+{
+	struct peer_gateway *p;
+
+	while (!d->stopping && (p = to_adopt(d, round))) {
+		struct err e = ERR_INIT;
+		char name[REG_NAME];
+
+		memcpy(name, p->row.name, sizeof(name));
+		p->round = round;
+		int rc = adopt(d, name, &e);
+		p = find(d, name);
+		if (p && p->state == GATEWAY_GONE) /* else it answers again */
+			p->adopted = rc == 0;
 		if (rc < 0)
-			log_warn("the LUNs of gateway %s cannot be taken now: %s", p->row.name, e.text);
+			log_warn("the LUNs of gateway %s cannot be taken now: %s", name, e.text);
 	}
 }
 
 static void judge_fiber(void *arg)
 {
 	struct blockd *d = arg;
-	uint64_t seen = 0, last_ns = loop_now_ns();
+	uint64_t seen = 0, last_ns = loop_now_ns(), round = 0;
 
 	while (!d->stopping) {
 		uint64_t generation = 0, now = loop_now_ns();
@@ -314,6 +334,7 @@ static void judge_fiber(void *arg)
 		last_ns = now;
 		list_for_each(p, &d->gateways, struct peer_gateway, node)
 			judge_one(p);
+		adopt_all(d, ++round);
 		blockd_sleep(d, JUDGE_NS);
 	}
 	blockd_fiber_done(d);

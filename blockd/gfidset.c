@@ -126,31 +126,56 @@ bool gfid_set_has(const struct gfid_set *s, const struct gfid *g)
 	return set_find(s, g) < s->n;
 }
 
+/* Changes take turns, in memory too: whoever finds a gfid there finds it durable. */
+static int change_begin(const struct gfid_set *s, struct err *e) YIELDS
+{
+	return s->registry ? registry_begin(s->registry, e) : 0;
+}
+
+static int change_end(const struct gfid_set *s, int rc, struct err *e) YIELDS
+{
+	if (!s->registry)
+		return rc;
+	if (rc == 0)
+		return registry_commit(s->registry, e);
+	registry_rollback(s->registry);
+	return rc;
+}
+
 int gfid_set_add(struct gfid_set *s, const struct gfid *g, struct err *e)
 {
-	int rc;
+	int rc = change_begin(s, e);
+	bool grown = false;
 
-	if (gfid_set_has(s, g))
-		return 0;
-	rc = set_append(s, g, e);
 	if (rc < 0)
 		return rc;
-	rc = set_save(s, e);
-	if (rc < 0)
+	if (!gfid_set_has(s, g)) {
+		rc = set_append(s, g, e);
+		grown = rc == 0;
+		if (rc == 0)
+			rc = set_save(s, e);
+	}
+	rc = change_end(s, rc, e);
+	if (rc < 0 && grown)
 		s->n--;
 	return rc;
 }
 
 int gfid_set_remove(struct gfid_set *s, const struct gfid *g, struct err *e)
 {
-	size_t at = set_find(s, g);
-	int rc;
-
-	if (at == s->n)
+	if (set_find(s, g) == s->n)
 		return 0;
-	s->v[at] = s->v[--s->n];
-	rc = set_save(s, e);
-	if (rc < 0) {
+	int rc = change_begin(s, e);
+	if (rc < 0)
+		return rc;
+	size_t at = set_find(s, g);
+	bool there = at < s->n;
+	if (there) {
+		s->v[at] = s->v[--s->n];
+		rc = set_save(s, e);
+	}
+	rc = change_end(s, rc, e);
+	if (rc < 0 && there) {
 		s->v[s->n++] = s->v[at];
 		s->v[at] = *g;
 	}

@@ -16,6 +16,7 @@ struct gfid_set {
 	size_t n, cap;
 };
 
+/* Add and remove are transactions of their own and may suspend; the set is looked through only between two suspend points. */
 /* Reads what is there; an absent key is the empty set. */
 int gfid_set_open(struct gfid_set *s, struct registry *r, const char *key, struct err *e);
 void gfid_set_close(struct gfid_set *s);

@@ -151,6 +151,16 @@ static void lun_note_losses(struct lun *l, bool opening)
 	l->sessions = 0;
 }
 
+/* While we opened it, another gateway that had asked us before we began may have written itself into the row: luns_follow looks only at
+ * open ones. Then it is closed again, and asked for. */
+static bool lun_is_anothers(const struct lun *l)
+{
+	struct reg_lun row;
+
+	return reg_lun_get_gfid(l->d->registry, &l->row.gfid, &row, NULL) == 0 && row.owner[0] &&
+	       strcmp(row.owner, l->d->self.name) != 0;
+}
+
 static int lun_open(struct lun *l, struct err *e) YIELDS
 {
 	int rc;
@@ -175,7 +185,7 @@ static int lun_open(struct lun *l, struct err *e) YIELDS
 		lun_become(l, LUN_CLOSED);
 		return rc;
 	}
-	l->revoked = l->volume->closing;
+	l->revoked = l->volume->closing || lun_is_anothers(l);
 	l->rate = (struct lun_rate){0};
 	l->keep_ns = LUN_KEEP_OPEN_NS;
 	l->activity = lun_activity_of(l->d, &l->row);

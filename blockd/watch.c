@@ -75,7 +75,9 @@ void watch_lun_closing(struct lun *l)
 
 	if (lun_whole(l)) {
 		watch_forget(l->d, &l->row.gfid);
-		return;
+		if (lun_whole(l))
+			return;
+		gfid_set_add(&l->d->attention, &l->row.gfid, NULL); /* a brick went while that was written */
 	}
 	w = watch_make(l->d, &l->row.gfid, l->volume);
 	for (uint32_t i = 0; w && i < w->sets; i++) {

@@ -17,7 +17,8 @@ struct pool {
 	struct list finished;
 	bool stop;
 	unsigned threads_n;
-	unsigned idle;
+	unsigned idle;     /* threads that wait, woken ones included until they run */
+	unsigned queued_n;
 	pthread_t threads[POOL_THREADS];
 };
 
@@ -59,6 +60,7 @@ static void *worker(void *arg)
 			break;
 		struct io *io = list_first(&p->queued, struct io, node);
 		list_del(&io->node);
+		p->queued_n--;
 		pthread_mutex_unlock(&p->lock);
 		do
 			io->res = execute(io);
@@ -103,13 +105,16 @@ void pool_start(struct pool *p, struct io *io)
 {
 	pthread_mutex_lock(&p->lock);
 	list_push_back(&p->queued, &io->node); /* P1 */
-	if (p->idle == 0 && p->threads_n < POOL_THREADS)
+	p->queued_n++;
+	if (p->queued_n > p->idle && p->threads_n < POOL_THREADS) /* each finds a thread of its own: the one before may wait for it */
 		start_thread(p);
 	bool nobody = p->threads_n == 0;
-	if (nobody)
+	if (nobody) {
 		list_del(&io->node);
-	else
+		p->queued_n--;
+	} else {
 		pthread_cond_signal(&p->more);
+	}
 	pthread_mutex_unlock(&p->lock);
 	if (nobody) /* no thread to be had: late is better than never */
 		io_end(io, execute(io));

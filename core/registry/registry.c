@@ -8,8 +8,11 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "core/loop/loop.h"
+
 #define REG_APPLICATION_ID 0x6d796673 /* "myfs" */
 #define REG_BUSY_MS        5000
+#define REG_READ_BUSY_MS   200 /* on a loop: readers wait only while somebody mends the file after a crash */
 
 /* New with format 2. */
 #define SCHEMA_TARGETS                                                                                                 \
@@ -84,7 +87,7 @@ static int code_of_sqlite(int sq)
 int registry_sqlite_error(struct registry *r, int sq, struct err *e)
 {
 	int rc = code_of_sqlite(sq);
-	const char *reason = r->db ? sqlite3_errmsg(r->db) : sqlite3_errstr(sq);
+	const char *reason = r->db ? sqlite3_errmsg(registry_db(r)) : sqlite3_errstr(sq);
 
 	if (rc == -EUCLEAN)
 		return err_set(e, rc, "registry %s is damaged or not a registry: %s", r->path, reason);
@@ -94,18 +97,82 @@ int registry_sqlite_error(struct registry *r, int sq, struct err *e)
 	return err_set(e, rc, "registry %s: %s", r->path, reason);
 }
 
+/* ---- who changes something, and where it waits ---- */
+
+sqlite3 *registry_db(const struct registry *r)
+{
+	return r->writer && r->writer == fiber_self() ? r->writing : r->db;
+}
+
+bool registry_turn_take(struct registry *r) YIELDS
+{
+	struct fiber *self = fiber_self();
+
+	if (!r->writing || !self || r->writer == self)
+		return false;
+	fmutex_lock(&r->turn);
+	r->writer = self;
+	return true;
+}
+
+void registry_turn_give(struct registry *r, bool taken)
+{
+	if (!taken)
+		return;
+	assert(r->writer == fiber_self());
+	r->writer = NULL;
+	fmutex_unlock(&r->turn);
+}
+
+struct slow_exec {
+	sqlite3 *db;
+	const char *sql;
+};
+
+/* On a pool thread: only this connection is touched, and nobody else has it. */
+static int64_t exec_work(void *arg)
+{
+	const struct slow_exec *x = arg;
+
+	return sqlite3_exec(x->db, x->sql, NULL, NULL, NULL);
+}
+
+static int64_t step_work(void *arg)
+{
+	return sqlite3_step(arg);
+}
+
+int registry_step_change(struct registry *r, sqlite3_stmt *st) YIELDS
+{
+	/* Inside a transaction the lock is held and the disk waits for COMMIT. */
+	if (registry_db(r) != r->writing || !sqlite3_get_autocommit(r->writing))
+		return sqlite3_step(st);
+	return (int)loop_offload(step_work, st);
+}
+
 int registry_exec(struct registry *r, const char *sql, struct err *e)
 {
-	int sq = sqlite3_exec(r->db, sql, NULL, NULL, NULL);
+	int sq = sqlite3_exec(registry_db(r), sql, NULL, NULL, NULL);
 
-	return sq == SQLITE_OK ? 0 : registry_sqlite_error(r, sqlite3_extended_errcode(r->db), e);
+	return sq == SQLITE_OK ? 0 : registry_sqlite_error(r, sqlite3_extended_errcode(registry_db(r)), e);
+}
+
+/* What may wait: the beginning and the end of a transaction. */
+static int exec_slow(struct registry *r, const char *sql, struct err *e) YIELDS
+{
+	struct slow_exec x = {registry_db(r), sql};
+
+	if (x.db != r->writing)
+		return registry_exec(r, sql, e);
+	int sq = (int)loop_offload(exec_work, &x);
+	return sq == SQLITE_OK ? 0 : registry_sqlite_error(r, sqlite3_extended_errcode(x.db), e);
 }
 
 int registry_prepare(struct registry *r, const char *sql, sqlite3_stmt **ret, struct err *e)
 {
-	int sq = sqlite3_prepare_v2(r->db, sql, -1, ret, NULL);
+	int sq = sqlite3_prepare_v2(registry_db(r), sql, -1, ret, NULL);
 
-	return sq == SQLITE_OK ? 0 : registry_sqlite_error(r, sqlite3_extended_errcode(r->db), e);
+	return sq == SQLITE_OK ? 0 : registry_sqlite_error(r, sqlite3_extended_errcode(registry_db(r)), e);
 }
 
 /* One integer, for pragmas. */
@@ -120,7 +187,7 @@ static int query_integer(struct registry *r, const char *sql, int64_t *ret, stru
 	if (sq == SQLITE_ROW)
 		*ret = sqlite3_column_int64(st, 0);
 	else
-		rc = registry_sqlite_error(r, sq == SQLITE_DONE ? SQLITE_CORRUPT : sqlite3_extended_errcode(r->db), e);
+		rc = registry_sqlite_error(r, sq == SQLITE_DONE ? SQLITE_CORRUPT : sqlite3_extended_errcode(registry_db(r)), e);
 	sqlite3_finalize(st);
 	return rc;
 }
@@ -226,15 +293,17 @@ static void restrict_access(const char *path)
 		return;
 }
 
-static int open_db(struct registry *r, bool create, struct err *e)
+static int open_db(struct registry *r, bool create, sqlite3 **ret, struct err *e)
 {
-	int sq = sqlite3_open_v2(r->path, &r->db, SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0), NULL);
+	int sq = sqlite3_open_v2(r->path, ret, SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0), NULL);
 
-	if (sq != SQLITE_OK)
-		return registry_sqlite_error(r, sq, e);
-	sqlite3_extended_result_codes(r->db, 1);
-	sqlite3_busy_timeout(r->db, REG_BUSY_MS);
-	return registry_exec(r, "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL;", e);
+	if (sq == SQLITE_OK)
+		sq = sqlite3_extended_result_codes(*ret, 1);
+	if (sq == SQLITE_OK)
+		sq = sqlite3_busy_timeout(*ret, REG_BUSY_MS);
+	if (sq == SQLITE_OK)
+		sq = sqlite3_exec(*ret, "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL;", NULL, NULL, NULL);
+	return sq == SQLITE_OK ? 0 : registry_sqlite_error(r, sq, e);
 }
 
 int registry_open(const char *path, bool create, struct registry **ret, struct err *e)
@@ -257,7 +326,7 @@ int registry_open(const char *path, bool create, struct registry **ret, struct e
 		return err_set(e, -ENOMEM, "registry %s: out of memory", path);
 	snprintf(r->path, sizeof(r->path), "%s", path);
 
-	int rc = open_db(r, create, e);
+	int rc = open_db(r, create, &r->db, e);
 	if (!rc)
 		rc = check_or_create(r, create, e); /* R1: before anything that writes */
 	if (!rc)
@@ -280,8 +349,27 @@ void registry_close(struct registry *r)
 {
 	if (!r)
 		return;
+	assert(!r->writer);
+	sqlite3_close_v2(r->writing);
 	sqlite3_close_v2(r->db);
 	free(r);
+}
+
+int registry_write_off_loop(struct registry *r, struct err *e)
+{
+	sqlite3 *db = NULL;
+
+	if (r->writing || !sqlite3_threadsafe())
+		return 0;
+	int rc = open_db(r, false, &db, e);
+	if (rc) {
+		sqlite3_close_v2(db);
+		return rc;
+	}
+	fmutex_init(&r->turn);
+	r->writing = db;
+	sqlite3_busy_timeout(r->db, REG_READ_BUSY_MS);
+	return 0;
 }
 
 int registry_generation(struct registry *r, uint64_t *ret, struct err *e)
@@ -297,20 +385,34 @@ int registry_generation(struct registry *r, uint64_t *ret, struct err *e)
 
 int registry_begin(struct registry *r, struct err *e)
 {
-	return registry_exec(r, "BEGIN IMMEDIATE", e);
+	bool taken = registry_turn_take(r);
+	int rc = exec_slow(r, "BEGIN IMMEDIATE", e);
+
+	if (rc)
+		registry_turn_give(r, taken);
+	return rc;
+}
+
+/* The turn that registry_begin took. */
+static void turn_ends(struct registry *r)
+{
+	registry_turn_give(r, r->writer && r->writer == fiber_self());
 }
 
 int registry_commit(struct registry *r, struct err *e)
 {
-	int rc = registry_exec(r, "COMMIT", e);
+	int rc = exec_slow(r, "COMMIT", e);
 
 	if (rc) /* a transaction that cannot commit must not stay open under the next caller */
 		registry_rollback(r);
+	else
+		turn_ends(r);
 	return rc;
 }
 
 void registry_rollback(struct registry *r)
 {
-	if (!sqlite3_get_autocommit(r->db))
-		(void)sqlite3_exec(r->db, "ROLLBACK", NULL, NULL, NULL);
+	if (!sqlite3_get_autocommit(registry_db(r)))
+		(void)sqlite3_exec(registry_db(r), "ROLLBACK", NULL, NULL, NULL);
+	turn_ends(r);
 }

@@ -1,8 +1,9 @@
 /* registry.h - the shared truth about what should exist: nodes, bricks, volumes, gateways, LUNs, history.
  *
  * Desired state is written here in one transaction; daemons reconcile towards it and write back what they observe. The
- * backend is SQLite (WAL, one file); an etcd backend can join behind the same functions. Calls are synchronous and
- * short: they are for control paths only. Text fields are NUL-terminated; names are [a-z0-9][a-z0-9._-]{0,62}.
+ * backend is SQLite (WAL, one file); an etcd backend can join behind the same functions. Calls are synchronous: they are
+ * for control paths only. Reads wait for nobody. Changes wait for other writers, at most 5 s, and for the disk: on the loop of a daemon
+ * that serves requests they do so off it (registry_write_off_loop). Text fields are NUL-terminated; names are [a-z0-9][a-z0-9._-]{0,62}.
  *
  * The file holds CHAP secrets: access of others than its owner and group is taken away when it is opened.
  * A registry file that is damaged or of a newer format is refused with a clear error and never overwritten. */
@@ -91,6 +92,9 @@ struct reg_acl {
  * -ENOENT, -EUCLEAN (damaged, not a registry, newer format) with text. */
 int registry_open(const char *path, bool create, struct registry **ret, struct err *e);
 void registry_close(struct registry *r);
+/* From now on what a fiber changes (put, set, add, remove, delete, begin, commit) suspends it instead of the loop; changes of several fibers
+ * take turns, transactions as a whole. Reads never suspend, but in no such transaction they do not see it before it is committed. */
+int registry_write_off_loop(struct registry *r, struct err *e);
 /* Changes whenever any process committed a change: poll it to know when to reconcile. */
 int registry_generation(struct registry *r, uint64_t *ret, struct err *e);
 

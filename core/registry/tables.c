@@ -203,17 +203,17 @@ static int read_field(sqlite3_stmt *st, int at, const struct column *c, uint8_t 
 /* Runs a statement that returns nothing. what = "put" or "delete" decides what a broken reference means. */
 static int step_done(struct registry *r, sqlite3_stmt *st, const struct table *t, bool deleting, struct err *e)
 {
-	int sq = sqlite3_step(st);
+	int sq = registry_step_change(r, st);
 
 	if (sq == SQLITE_DONE)
 		return 0;
-	sq = sqlite3_extended_errcode(r->db);
+	sq = sqlite3_extended_errcode(registry_db(r));
 	if (sq == SQLITE_CONSTRAINT_FOREIGNKEY && deleting)
 		return err_set(e, -EBUSY, "%s is still referred to by others in the registry", t->name);
 	if (sq == SQLITE_CONSTRAINT_FOREIGNKEY)
 		return err_set(e, -ENOENT, "%s names something that is not in the registry", t->name);
 	if ((sq & 0xff) == SQLITE_CONSTRAINT)
-		return err_set(e, -EEXIST, "%s: already in the registry (%s)", t->name, sqlite3_errmsg(r->db));
+		return err_set(e, -EEXIST, "%s: already in the registry (%s)", t->name, sqlite3_errmsg(registry_db(r)));
 	return registry_sqlite_error(r, sq, e);
 }
 
@@ -236,13 +236,14 @@ static int table_put(struct registry *r, const struct table *t, const void *row,
 		at += (size_t)snprintf(sql + at, sizeof(sql) - at, "%s%s=?%u", i > 1 ? "," : "", t->columns[i].name,
 				       i + 1);
 
+	bool taken = registry_turn_take(r);
 	int rc = registry_prepare(r, sql, &st, e);
-	if (rc)
-		return rc;
-	for (unsigned i = 0; i < t->n; i++)
+	for (unsigned i = 0; i < t->n && !rc; i++)
 		bind_field(st, (int)i + 1, &t->columns[i], (const uint8_t *)row + t->columns[i].off);
-	rc = step_done(r, st, t, false, e);
+	if (!rc)
+		rc = step_done(r, st, t, false, e);
 	sqlite3_finalize(st);
+	registry_turn_give(r, taken);
 	return rc;
 }
 
@@ -319,7 +320,7 @@ static int table_get(struct registry *r, const struct table *t, const char *wher
 		rc = err_set(e, -ENOENT, "no such %s%s%s", t->name, n && b[n - 1].text ? " " : "",
 			     n && b[n - 1].text ? b[n - 1].text : "");
 	else
-		rc = registry_sqlite_error(r, sqlite3_extended_errcode(r->db), e);
+		rc = registry_sqlite_error(r, sqlite3_extended_errcode(registry_db(r)), e);
 	sqlite3_finalize(st);
 	if (!rc)
 		memcpy(ret, &row, t->row_bytes);
@@ -352,7 +353,7 @@ static int table_list(struct registry *r, const struct table *t, const char *whe
 		count++;
 	}
 	if (sq != SQLITE_DONE)
-		rc = registry_sqlite_error(r, sqlite3_extended_errcode(r->db), e);
+		rc = registry_sqlite_error(r, sqlite3_extended_errcode(registry_db(r)), e);
 out:
 	sqlite3_finalize(st);
 	if (rc) {
@@ -370,15 +371,16 @@ static int table_delete(struct registry *r, const struct table *t, struct bind b
 	sqlite3_stmt *st = NULL;
 
 	snprintf(sql, sizeof(sql), "DELETE FROM %s WHERE %s=?1", t->name, t->columns[0].name);
+	bool taken = registry_turn_take(r);
 	int rc = registry_prepare(r, sql, &st, e);
-	if (rc)
-		return rc;
-	if (b.text)
+	if (!rc && b.text)
 		sqlite3_bind_text(st, 1, b.text, -1, SQLITE_STATIC);
-	else
+	else if (!rc)
 		sqlite3_bind_blob(st, 1, b.gfid, sizeof(struct gfid), SQLITE_STATIC);
-	rc = step_done(r, st, t, true, e);
+	if (!rc)
+		rc = step_done(r, st, t, true, e);
 	sqlite3_finalize(st);
+	registry_turn_give(r, taken);
 	return rc;
 }
 
@@ -401,37 +403,42 @@ int reg_cluster_get(struct registry *r, const char *key, char *ret, size_t cap, 
 	} else if (sq == SQLITE_DONE) {
 		rc = err_set(e, -ENOENT, "no cluster setting %s", key);
 	} else {
-		rc = registry_sqlite_error(r, sqlite3_extended_errcode(r->db), e);
+		rc = registry_sqlite_error(r, sqlite3_extended_errcode(registry_db(r)), e);
 	}
 	sqlite3_finalize(st);
 	return rc;
 }
 
-/* Two texts into a fixed statement. */
-static int exec_two_texts(struct registry *r, const char *sql, const char *a, const char *b, struct err *e)
+/* Two texts into a fixed statement. *ret_changed (may be NULL): rows. */
+static int exec_two_texts(struct registry *r, const char *sql, const char *a, const char *b, unsigned *ret_changed,
+			  struct err *e)
 {
 	sqlite3_stmt *st = NULL;
+	bool taken = registry_turn_take(r);
 	int rc = registry_prepare(r, sql, &st, e);
 
-	if (rc)
-		return rc;
-	sqlite3_bind_text(st, 1, a, -1, SQLITE_STATIC);
-	sqlite3_bind_text(st, 2, b, -1, SQLITE_STATIC);
-	if (sqlite3_step(st) != SQLITE_DONE)
-		rc = registry_sqlite_error(r, sqlite3_extended_errcode(r->db), e);
+	if (!rc) {
+		sqlite3_bind_text(st, 1, a, -1, SQLITE_STATIC);
+		sqlite3_bind_text(st, 2, b, -1, SQLITE_STATIC);
+		if (registry_step_change(r, st) != SQLITE_DONE)
+			rc = registry_sqlite_error(r, sqlite3_extended_errcode(registry_db(r)), e);
+	}
+	if (!rc && ret_changed)
+		*ret_changed = (unsigned)sqlite3_changes(registry_db(r));
 	sqlite3_finalize(st);
+	registry_turn_give(r, taken);
 	return rc;
 }
 
 int reg_cluster_set(struct registry *r, const char *key, const char *value, struct err *e)
 {
 	return exec_two_texts(r, "INSERT INTO cluster VALUES(?1,?2) ON CONFLICT(key) DO UPDATE SET value=?2", key,
-			      value, e);
+			      value, NULL, e);
 }
 
 int reg_history_add(struct registry *r, const char *who, const char *what, struct err *e)
 {
-	return exec_two_texts(r, "INSERT INTO history(who,what) VALUES(?1,?2)", who, what, e);
+	return exec_two_texts(r, "INSERT INTO history(who,what) VALUES(?1,?2)", who, what, NULL, e);
 }
 
 int reg_node_put(struct registry *r, const struct reg_node *n, struct err *e)
@@ -532,11 +539,7 @@ int reg_lun_get_gfid(struct registry *r, const struct gfid *gfid, struct reg_lun
 
 int reg_lun_change_owner(struct registry *r, const char *from, const char *to, unsigned *ret_n, struct err *e)
 {
-	int rc = exec_two_texts(r, "UPDATE lun SET owner=?2 WHERE owner=?1", from, to, e);
-
-	if (!rc)
-		*ret_n = (unsigned)sqlite3_changes(r->db);
-	return rc;
+	return exec_two_texts(r, "UPDATE lun SET owner=?2 WHERE owner=?1", from, to, ret_n, e);
 }
 
 int reg_lun_delete(struct registry *r, const struct gfid *gfid, struct err *e)
@@ -570,33 +573,41 @@ int reg_target_list(struct registry *r, struct reg_target **ret, size_t *ret_n, 
 	return table_list(r, &target_table, "ORDER BY lun", NULL, 0, (void **)ret, ret_n, e);
 }
 
-/* One row of the acl table into a statement of two parameters. */
-static int acl_exec(struct registry *r, const char *sql, const struct reg_acl *a, bool deleting, struct err *e)
+/* One row of the acl table into a statement of two parameters. *ret_changed: rows. */
+static int acl_exec(struct registry *r, const char *sql, const struct reg_acl *a, bool deleting, int *ret_changed,
+		    struct err *e)
 {
 	sqlite3_stmt *st = NULL;
+	bool taken = registry_turn_take(r);
 	int rc = registry_prepare(r, sql, &st, e);
 
-	if (rc)
-		return rc;
-	bind_field(st, 1, &acl_columns[0], &a->lun);
-	bind_field(st, 2, &acl_columns[1], a->who);
-	rc = step_done(r, st, &acl_table, deleting, e);
+	if (!rc) {
+		bind_field(st, 1, &acl_columns[0], &a->lun);
+		bind_field(st, 2, &acl_columns[1], a->who);
+		rc = step_done(r, st, &acl_table, deleting, e);
+	}
+	if (!rc)
+		*ret_changed = sqlite3_changes(registry_db(r));
 	sqlite3_finalize(st);
+	registry_turn_give(r, taken);
 	return rc;
 }
 
 int reg_acl_add(struct registry *r, const struct reg_acl *a, struct err *e)
 {
+	int changed;
+
 	if (a->who[0] == '\0' || strnlen(a->who, sizeof(a->who)) == sizeof(a->who))
 		return err_set(e, -EINVAL, "acl: a name of 1 to %zu bytes is needed", sizeof(a->who) - 1);
-	return acl_exec(r, "INSERT INTO acl VALUES(?1,?2) ON CONFLICT DO NOTHING", a, false, e);
+	return acl_exec(r, "INSERT INTO acl VALUES(?1,?2) ON CONFLICT DO NOTHING", a, false, &changed, e);
 }
 
 int reg_acl_remove(struct registry *r, const struct reg_acl *a, struct err *e)
 {
-	int rc = acl_exec(r, "DELETE FROM acl WHERE lun=?1 AND who=?2", a, true, e);
+	int changed = 0;
+	int rc = acl_exec(r, "DELETE FROM acl WHERE lun=?1 AND who=?2", a, true, &changed, e);
 
-	return rc == 0 && sqlite3_changes(r->db) == 0 ? err_set(e, -ENOENT, "%s is not on the list", a->who) : rc;
+	return rc == 0 && changed == 0 ? err_set(e, -ENOENT, "%s is not on the list", a->who) : rc;
 }
 
 int reg_acl_list(struct registry *r, const struct gfid *lun, struct reg_acl **ret, size_t *ret_n, struct err *e)

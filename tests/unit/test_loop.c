@@ -373,6 +373,63 @@ static void offload_body(void *arg)
 	}
 }
 
+/* Each call but the last waits for the one queued behind it. */
+struct link {
+	int *own, *next; /* pipes; own NULL: waits for nobody */
+	unsigned *left;
+	struct waitq *q;
+};
+
+static int64_t link_work(void *arg)
+{
+	struct link *l = arg;
+	char c;
+
+	if (l->own && read(l->own[0], &c, 1) != 1)
+		return -EIO;
+	return l->next && write(l->next[1], "g", 1) != 1 ? -EIO : 0;
+}
+
+static void link_run(void *arg)
+{
+	struct link *l = arg;
+
+	CHECK(loop_offload(link_work, l) == 0);
+	if (--*l->left == 0)
+		waitq_wake_all(l->q);
+}
+
+static void chain_body(void *arg)
+{
+	enum { LONGEST = 4 }; /* threads of the pool */
+	struct link link[LONGEST];
+	struct waitq q;
+	int go[LONGEST][2];
+
+	waitq_init(&q);
+	for (unsigned i = 0; i < LONGEST; i++)
+		CHECK(pipe(go[i]) == 0);
+	for (unsigned n = 1; n <= LONGEST; n++) { /* n - 1 threads are there and idle, or about to be */
+		unsigned left = n;
+		for (unsigned i = 0; i < n; i++) {
+			link[i] = (struct link){.own = i + 1 < n ? go[i] : NULL, .next = i > 0 ? go[i - 1] : NULL, .left = &left, .q = &q};
+			CHECK(fiber_spawn(arg, "link", link_run, &link[i]) == 0);
+		}
+		while (left > 0)
+			waitq_wait(&q);
+	}
+	for (unsigned i = 0; i < LONGEST; i++) {
+		close(go[i][0]);
+		close(go[i][1]);
+	}
+}
+
+static void a_blocking_call_never_waits_behind_another_while_threads_are_free(void **state)
+{
+	(void)state;
+	on_every_backend(chain_body);
+}
+
 static void blocking_calls_leave_the_loop_running(void **state)
 {
 	(void)state;
@@ -623,6 +680,7 @@ int main(void)
 	    cmocka_unit_test(without_a_loop_time_and_randomness_still_work),
 	    cmocka_unit_test(an_unknown_backend_name_is_refused),
 	    cmocka_unit_test(blocking_calls_leave_the_loop_running),
+	    cmocka_unit_test(a_blocking_call_never_waits_behind_another_while_threads_are_free),
 	    cmocka_unit_test(an_operation_is_cancelled_at_its_deadline),
 	    cmocka_unit_test(a_loop_may_be_freed_with_operations_under_way),
 	    cmocka_unit_test(more_operations_than_the_queue_holds_all_end),

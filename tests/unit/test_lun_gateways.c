@@ -286,6 +286,59 @@ static void a_silent_gateways_lun_goes_to_whoever_is_asked_for_it(void **state)
 	on_backend(LOOP_EPOLL, silent_body);
 }
 
+struct opening {
+	struct gateway *g;
+	struct nbd_export *x;
+	bool done;
+};
+
+static void opening_run(void *arg)
+{
+	struct opening *o = arg;
+	struct err e;
+
+	o->x = attach(o->g, 0, &e);
+	o->done = true;
+}
+
+/* Another gateway asked for the LUN before we began to open it, and writes itself into the row before we are done: whoever attaches here
+ * meanwhile must not be served by what that gateway has fenced. */
+static void overtaken_body(void *arg)
+{
+	struct opening o = {0};
+	struct gateway a;
+	struct reg_lun row;
+	struct err e;
+
+	(void)arg;
+	fixture_new(1);
+	a = start("a");
+	row = make_lun(a.d, "lun", MIB(64));
+	exports_provider(a.d).close(attach(&a, 0, &e));
+	CHECK(lun_expel(a.d, &row.gfid, true, &e) == 0 && owned_by(&a, &row.gfid, "a"));
+	unsigned opens = mem.lun_opens;
+	mem.opens_wait = true;
+	o.g = &a;
+	CHECK(fiber_spawn(loop_self(), "attach", opening_run, &o) == 0);
+	EVENTUALLY(mem.lun_opens == opens + 1);
+	snprintf(row.owner, sizeof(row.owner), "b");
+	CHECK(reg_lun_put(a.d->registry, &row, &e) == 0);
+	mem.opens_wait = false;
+	waitq_wake_all(&mem.gate);
+	EVENTUALLY(o.done);
+	CHECK(mem.lun_opens == opens + 2 && owned_by(&a, &row.gfid, "a")); /* asked for: nobody is called b */
+	CHECK(write_byte(&a, o.x, 1) == 0);
+	exports_provider(a.d).close(o.x);
+	stop(&a);
+	fixture_end();
+}
+
+static void a_lun_that_became_anothers_while_it_was_opened_is_asked_for_again(void **state)
+{
+	(void)state;
+	on_backend(LOOP_EPOLL, overtaken_body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +347,7 @@ int main(void)
 	    cmocka_unit_test(changes_of_a_lun_reach_the_gateway_that_serves_it),
 	    cmocka_unit_test(ownership_follows_the_registry),
 	    cmocka_unit_test(a_silent_gateways_lun_goes_to_whoever_is_asked_for_it),
+	    cmocka_unit_test(a_lun_that_became_anothers_while_it_was_opened_is_asked_for_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
