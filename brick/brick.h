@@ -35,6 +35,7 @@ struct brick_options {
 	struct brick_witness *witness; /* borrowed; NULL: only an orderly stop leaves the brick firm */
 	uint64_t reserve_bytes;    /* kept free for heal and metadata; 0 = max(1 % of the file system, 32 MiB) */
 	uint64_t checkpoint_bytes; /* overlay size that starts a checkpoint; 0 = 64 MiB */
+	bool unjournaled;          /* PREPs live in memory only, to measure what the journal costs: the brick cannot be opened again */
 	bool manual;               /* no background fibers: the owner calls brick_checkpoint (tests) */
 	/* The brick stopped for good (journal or data write failed): take it offline. Called once, from the loop; must
 	 * not park. */

@@ -1,4 +1,5 @@
 /* engine.c - life of a brick: open, fail, close; and what it tells people about itself. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -28,6 +29,26 @@ static void brick_free(struct brick *b, bool write_out) YIELDS
 	free(b);
 }
 
+/* A brick that was served without its journal may have forgotten what it promised, and which regions others miss: never again. */
+static int check_journaled(struct brick *b, struct err *e) YIELDS
+{
+	struct file *f;
+	int rc = store_open(b->store, TREE_UNJOURNALED, O_RDONLY, 0, &f);
+
+	if (rc == 0) {
+		file_close(f);
+		return err_set(e, -EUCLEAN, "the brick was served without a journal (--debug-no-journal): what it holds cannot be trusted");
+	}
+	if (rc != -ENOENT || !b->opt.unjournaled)
+		return rc == -ENOENT ? 0 : err_set(e, rc, "%s: %s", TREE_UNJOURNALED, err_name(rc));
+	rc = store_open(b->store, TREE_UNJOURNALED, O_RDWR | O_CREAT, 0600, &f);
+	if (rc == 0) {
+		file_close(f);
+		rc = store_sync_dir(b->store, TREE_PRIVATE_DIR);
+	}
+	return rc < 0 ? err_set(e, rc, "%s: %s", TREE_UNJOURNALED, err_name(rc)) : 0;
+}
+
 int brick_open(struct store *s, const struct brick_options *o, struct brick **ret, struct err *e) YIELDS
 {
 	struct brick *b = calloc(1, sizeof(*b));
@@ -47,6 +68,8 @@ int brick_open(struct store *s, const struct brick_options *o, struct brick **re
 	fmutex_init(&b->state_lock);
 	loop_random(&b->start_id, sizeof(b->start_id));
 	int rc = tree_open(s, &b->tree, &b->id, e);
+	if (rc == 0)
+		rc = check_journaled(b, e);
 	if (rc == 0) {
 		overlay_init(&b->overlay, b->id.region_rows);
 		rc = recover(b, e);

@@ -151,6 +151,10 @@ int log_decision(struct brick *b, const struct gfid *domain, enum record_type wh
 
 int log_prep(struct brick *b, const struct tx *t, uint64_t view_ver, uint32_t missed, uint64_t *ret_lsn)
 {
+	if (b->opt.unjournaled) {
+		*ret_lsn = journal_end(b->journal);
+		return 0;
+	}
 	struct rec_prep p = {.domain = t->d->gfid,
 			     .tx = t->id,
 			     .view_ver = view_ver,

@@ -31,6 +31,8 @@ static const char help[] =
     "  --metrics ADDR       serve http://HOST:PORT/metrics for Prometheus on tcp:HOST:PORT (or unix:PATH); no TLS and no\n"
     "                       password, so use an address only the monitoring reaches\n"
     "  --debug-delay N%:Tms hold back N % of all answers by T ms, to see what a slow disk does to the cluster; for tests only\n"
+    "  --debug-no-journal   keep changes in memory only, to see what the journal costs: a crash loses them, and the bricks\n"
+    "                       cannot be served a second time; for tests only\n"
     "  --log LEVEL          error, warn, note, info or debug (default note)\n"
     "  --help, --version\n"
     "\n"
@@ -106,6 +108,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 	    {"listen", required_argument, NULL, 'l'},   {"control", required_argument, NULL, 'c'},
 	    {"psk", required_argument, NULL, 'p'},      {"allow-plain-tcp", no_argument, NULL, 'P'},
 	    {"debug-delay", required_argument, NULL, 'D'}, {"metrics", required_argument, NULL, 'M'},
+	    {"debug-no-journal", no_argument, NULL, 'J'},
 	    {"log", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
 	    {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
 	};
@@ -142,6 +145,9 @@ static int parse_options(int argc, char **argv, struct options *o)
 		case 'D':
 			if (debug_delay_parse(optarg, &o->node.delay, &e))
 				return bad_usage("--debug-delay", e.text);
+			break;
+		case 'J':
+			o->node.unjournaled = true;
 			break;
 		case 'L':
 			if (!set_level(optarg))

@@ -155,6 +155,7 @@ static int brick_up(struct node_brick *b, struct err *e) YIELDS
 	struct brick_options o = {.loop = b->owner->loop,
 				  .boot = b->owner->cfg.boot,
 				  .witness = b->witness,
+				  .unjournaled = b->owner->cfg.unjournaled,
 				  .on_failed = brick_failed,
 				  .arg = b};
 	if (!rc)

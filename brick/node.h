@@ -28,6 +28,7 @@ struct node_config {
 	unsigned n_listen;
 	struct gfid boot;   /* kernel boot id */
 	struct debug_delay delay;
+	bool unjournaled;   /* --debug-no-journal */
 	uint64_t max_files; /* file descriptors this process may have */
 };
 

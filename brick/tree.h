@@ -23,6 +23,7 @@ struct tree;
 #define TREE_JOURNAL_PATH   ".glusterfs/myfs/journal"
 #define TREE_STATE_PATH     ".glusterfs/myfs/state"
 #define TREE_STATE_TMP_PATH ".glusterfs/myfs/state.new"
+#define TREE_UNJOURNALED    ".glusterfs/myfs/unjournaled"
 #define TREE_PRIVATE_DIR    ".glusterfs/myfs"
 
 /* Makes a brick out of the directory. id: volume, brick, set_index, brick_index, k, r, chunk_bytes, journal_bytes are

@@ -80,8 +80,8 @@ class PlainFile:
 class Myfs:
     """A cluster of real daemons: bricks spread over `nodes` node daemons, one gateway. link: unix, tcp or tls between them."""
 
-    def __init__(self, work, layout, nodes, link="unix", size="1G"):
-        self.work, self.layout, self.link, self.size = work, layout, link, size
+    def __init__(self, work, layout, nodes, link="unix", size="1G", brickd=()):
+        self.work, self.layout, self.link, self.size, self.brickd = work, layout, link, size, brickd
         self.servers = Servers(work)
         self.pids = self.servers.pids
         self.env = dict(os.environ, MYFS_REGISTRY=os.path.join(work, "registry.db"), PATH=BIN + ":" + os.environ["PATH"])
@@ -128,7 +128,7 @@ class Myfs:
             os.unlink(control)
         plain = ["--allow-plain-tcp"] if self.link == "tcp" else []
         child = self.servers.start(n, [os.path.join(BIN, "myfs-brickd"), "--registry", self.env["MYFS_REGISTRY"], "--node", n, "--control",
-                                       f"unix:{control}", *plain, *self.key(), *more], env=self.env)
+                                       f"unix:{control}", *plain, *self.key(), *self.brickd, *more], env=self.env)
         until(f"myfs-brickd of {n}", lambda: os.path.exists(control), 20, lambda: child.poll() is None)
 
     def heal_items(self):
@@ -302,11 +302,15 @@ class GlusterPackages:
 NBDKIT = ["nbdkit", "-f", "-U", "{sock}", "file", "{disk}"]
 QEMU_NBD = ["qemu-nbd", "-f", "raw", "-t", "-e", "8", "-x", "", "--cache=writeback", "--aio=threads", "-k", "{sock}", "{disk}"]
 
-# key: (title, start). nbdkit file is the measure of all.
+# Contenders that are there for one comparison.
+ONLY = {"myfs-4+2-no-journal": ["randwrite-4k-q16"]}
+
+# key: (title, start). nbdkit file is the measure of all. Without its journal myfs survives no crash: it is there to show what the journal costs.
 CONTENDERS = {
     "nbdkit": ("nbdkit file", lambda work: PlainFile(work, NBDKIT)),
     "qemu-nbd": ("qemu-nbd raw file", lambda work: PlainFile(work, QEMU_NBD)),
     "myfs-4+2": ("myfs 4+2", lambda work: Myfs(work, "4+2", 3)),
+    "myfs-4+2-no-journal": ("myfs 4+2, no journal", lambda work: Myfs(work, "4+2", 3, brickd=["--debug-no-journal"])),
     "myfs-4+2-tcp": ("myfs 4+2 TCP", lambda work: Myfs(work, "4+2", 3, "tcp")),
     "myfs-4+2-tls": ("myfs 4+2 TLS-PSK", lambda work: Myfs(work, "4+2", 3, "tls")),
     "myfs-4+2-states": ("myfs 4+2 six nodes", lambda work: Myfs(work, "4+2", 6, size="3G")),

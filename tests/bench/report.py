@@ -26,6 +26,7 @@ TARGETS = [
     (RATIO, "4K random write, TLS-PSK / plain TCP", ("myfs-4+2-tls", "randwrite-4k-q16"), ("myfs-4+2-tcp", "randwrite-4k-q16"), 0.8, 0.9),
     (RATIO, "1M sequential read, TLS-PSK / plain TCP", ("myfs-4+2-tls", "read-1m-q8"), ("myfs-4+2-tcp", "read-1m-q8"), 0.6, 0.75),
     (RATIO, "1M sequential write, TLS-PSK / plain TCP", ("myfs-4+2-tls", "write-1m-q8"), ("myfs-4+2-tcp", "write-1m-q8"), 0.6, 0.75),
+    (RATIO, "4K random write QD16, with journal / without", ("myfs-4+2", "randwrite-4k-q16"), ("myfs-4+2-no-journal", "randwrite-4k-q16"), 0.8, 0.9),
     (COST, "server CPU us per 4K random read QD16", ("myfs-4+2", "randread-4k-q16"), None, 12, 7),
     (COST, "server CPU us per 4K random write QD16", ("myfs-4+2", "randwrite-4k-q16"), None, 35, 25),
 ]

@@ -21,7 +21,7 @@ struct engine {
 	struct brick_witness witness; /* memory of the host */
 	uint64_t epoch, ver, n; /* of the view; last tx number */
 	struct loop *loop;
-	bool background;
+	bool background, unjournaled;
 	uint64_t checkpoint_bytes;
 };
 
@@ -32,6 +32,7 @@ static inline int engine_try_start(struct engine *g, struct err *e) YIELDS
 				  .witness = &g->witness,
 				  .reserve_bytes = 1,
 				  .manual = !g->background,
+				  .unjournaled = g->unjournaled,
 				  .checkpoint_bytes = g->checkpoint_bytes};
 	int rc = brick_open(&g->cs.store, &o, &g->b, e);
 	if (rc == 0)

@@ -216,6 +216,24 @@ ENGINE_TEST(after_a_kill_the_floor_is_known_however_long_ago_the_last_checkpoint
 	CHECK(row_is(g, 0, 7, 1) && row_is(g, 0, 150, 0));
 }
 
+ENGINE_TEST(a_brick_that_was_served_without_a_journal_is_never_opened_again)
+{
+	struct err e = ERR_INIT;
+	engine_stop(g);
+	g->unjournaled = true;
+	engine_start(g);
+	engine_own(g, ALL_INSYNC);
+	uint64_t owned = journal_end(g->b->journal);
+	engine_write(g, 0, 7, 1);
+	CHECK(row_is(g, 0, 7, 1));
+	CHECK(journal_end(g->b->journal) - owned < MYFS_BLOCK); /* its decision, not its bytes */
+	engine_make_stable(g);
+	CHECK(brick_checkpoint(g->b, true) == 0 && row_is(g, 0, 7, 1));
+	engine_stop(g);
+	g->unjournaled = false;
+	CHECK(engine_try_start(g, &e) == -EUCLEAN && strstr(e.text, "without a journal"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +245,7 @@ int main(void)
 	    cmocka_unit_test(the_background_checkpoint_keeps_overlay_and_journal_small),
 	    cmocka_unit_test(a_domain_without_progress_does_not_hold_the_journal),
 	    cmocka_unit_test(after_a_kill_the_floor_is_known_however_long_ago_the_last_checkpoint_was),
+	    cmocka_unit_test(a_brick_that_was_served_without_a_journal_is_never_opened_again),
 	    cmocka_unit_test(a_brick_whose_carried_records_are_damaged_refuses_to_start),
 	};
 	return cmocka_run_group_tests_name("brick limits", tests, NULL, NULL);
