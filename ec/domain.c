@@ -416,6 +416,7 @@ static void domain_free(struct ec_domain *d)
 		list_del(&d->node);
 	timer_cancel(&d->retry_timer);
 	timer_cancel(&d->sync_timer);
+	timer_cancel(&d->idle_timer);
 	ec_heal_free(d);
 	ec_confirm_free(d);
 	ec_replay_free(d);
@@ -446,6 +447,7 @@ static struct ec_domain *domain_new(struct ec_set *s, const struct ec_domain_opt
 	fmutex_init(&d->view_lock);
 	timer_init(&d->retry_timer, retry_due, d);
 	timer_init(&d->sync_timer, ec_sync_timer, d);
+	timer_init(&d->idle_timer, ec_idle_timer, d);
 	rowlock_table_init(&d->locks, s->geo.region_rows);
 	ec_missed_init(&d->missed);
 	ec_missed_init(&d->doubtful);
@@ -541,6 +543,7 @@ void ec_domain_close(struct ec_domain *d) YIELDS
 	d->state = EC_CLOSING;
 	timer_cancel(&d->retry_timer);
 	timer_cancel(&d->sync_timer);
+	timer_cancel(&d->idle_timer);
 	ec_domain_changed(d);
 	waitq_wake_all(&d->keeper_wq);
 	ec_heal_stop(d);

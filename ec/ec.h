@@ -41,6 +41,7 @@ struct ec_set_config {
 	uint32_t k, r, chunk_bytes;
 	struct ec_brick_addr bricks[EC_MAX_BRICKS];
 	uint64_t stall_ns;             /* a brick that answers nothing for this long is put out of the way; default 3 s */
+	uint64_t idle_clean_ns;        /* nothing written and everything durable for this long: the view says so; default 10 s */
 	uint64_t grey_rest_ns;         /* how long a brick that was ejected for answering late stays out at least; default 30 s */
 	uint64_t io_timeout_ns;        /* default 120 s: how long I/O waits for a quorum before -MYFS_E_QUORUM */
 	uint64_t cache_bytes;          /* old-data cache per set, 0 = default 16 MiB */

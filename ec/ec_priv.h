@@ -259,6 +259,7 @@ struct ec_domain {
 	uint64_t unsynced_bytes;
 	struct waitq sync_wq;
 	struct timer sync_timer;
+	struct timer idle_timer;      /* flush.c: armed whenever everything has become durable */
 
 	struct ec_repair_item repairs[EC_REPAIR_QUEUE];
 	unsigned repairs_n;
@@ -336,8 +337,10 @@ int ec_view_drop(struct ec_domain *d, uint32_t bricks) YIELDS;
 int ec_view_join(struct ec_domain *d, uint32_t b) YIELDS;
 /* Replayed: what the view said was lost is not. */
 int ec_view_unloss(struct ec_domain *d) YIELDS;
-/* Everything is durable and the owner goes: says so in the view. */
+/* Everything is durable, and the owner goes or nobody writes: says so in the view. */
 int ec_view_clean(struct ec_domain *d) YIELDS;
+/* Somebody is going to write: before the first tx begins the view must not say it any more. */
+int ec_view_unclean(struct ec_domain *d) YIELDS;
 /* The present view, to brick b alone. */
 int ec_view_tell(struct ec_domain *d, uint32_t b) YIELDS;
 
@@ -479,6 +482,8 @@ int ec_domain_flush(struct ec_domain *d, uint64_t deadline_ns) YIELDS;
 void ec_sync_note(struct ec_domain *d, uint64_t bytes);
 void ec_sync_start(struct ec_domain *d);                /* in the background, now */
 void ec_sync_timer(void *arg);
+void ec_idle_arm(struct ec_domain *d);                  /* everything is durable now, or the domain has come to be served */
+void ec_idle_timer(void *arg);
 void ec_floor_release(struct ec_domain *d, uint64_t n); /* tx below n leave the ring */
 
 /* ---- repair.c ---- */

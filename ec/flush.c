@@ -8,6 +8,8 @@
  * One SYNC runs at a time; flushes that come while it runs share the next one. In the background a SYNC runs a second
  * after something was committed, or as soon as much is waiting.
  *
+ * Nothing written for a while after that: the view says that everything is durable (PROTOCOL.md, Takeover).
+ *
  * F1 a ticket is done only by a SYNC that began after it was taken. F2 the floor only passes decided tx, and only when
  * no view change is under way (I5, I6). */
 #include "ec/ec_priv.h"
@@ -103,6 +105,7 @@ static int sync_once(struct ec_domain *d, uint64_t deadline_ns) YIELDS
 	if (r.floor_n > d->stable_n) {
 		ec_floor_release(d, r.floor_n); /* F2 */
 		post_stable(d, ok);
+		ec_idle_arm(d);
 		ec_domain_changed(d);
 	}
 	return 0;
@@ -155,6 +158,37 @@ void ec_sync_timer(void *arg)
 		ec_sync_start(d);
 	else if (d->sync_asked > d->sync_done)
 		sync_spawn(d);
+}
+
+/* ---- idle ---- */
+
+void ec_idle_arm(struct ec_domain *d)
+{
+	if (d->stable_n == d->next_n && !d->view.clean && !d->opt.namespace_domain)
+		timer_arm(&d->idle_timer, loop_now_ns() + d->set->cfg.idle_clean_ns);
+}
+
+static void idle_run(void *arg)
+{
+	struct ec_domain *d = arg;
+
+	(void)ec_view_clean(d); /* if not now, then when the domain is served again, or after the next write */
+	ec_domain_leave(d);
+}
+
+/* Whoever has written meanwhile is followed by a SYNC that arms it again. */
+void ec_idle_timer(void *arg)
+{
+	struct ec_domain *d = arg;
+
+	if (d->state != EC_SERVING || d->stable_n != d->next_n || d->view.clean)
+		return;
+	if (d->reserved || d->view_busy || ec_replays(d) || ec_domain_enter(d)) {
+		ec_idle_arm(d);
+		return;
+	}
+	if (fiber_spawn(loop_self(), "ec idle", idle_run, d))
+		ec_domain_leave(d);
 }
 
 void ec_sync_note(struct ec_domain *d, uint64_t bytes)

@@ -20,6 +20,7 @@
 #define BACKOFF_MAX_NS (1 * NS_PER_S)
 #define WATCH_NS (500 * NS_PER_MS)
 #define PING_AFTER_NS (1 * NS_PER_S)
+#define IDLE_CLEAN_NS (10 * NS_PER_S)
 #define STALL_NS (3 * NS_PER_S)
 #define STALL_HARD_TIMES 5
 #define IO_TIMEOUT_NS (120 * NS_PER_S)
@@ -251,6 +252,8 @@ static int set_init(struct ec_set *s, const struct ec_set_config *cfg, struct er
 		s->cfg.io_timeout_ns = IO_TIMEOUT_NS;
 	if (!s->cfg.stall_ns)
 		s->cfg.stall_ns = STALL_NS;
+	if (!s->cfg.idle_clean_ns)
+		s->cfg.idle_clean_ns = IDLE_CLEAN_NS;
 	if (!s->cfg.write_min)
 		s->cfg.write_min = cfg->k;
 	list_init(&s->domains);

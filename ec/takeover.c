@@ -536,6 +536,7 @@ static void serve(struct takeover *t)
 	memset(d->retry_ns, 0, sizeof(d->retry_ns));
 	post_floor(d); /* all that was undecided is durable on every member */
 	d->state = EC_SERVING;
+	ec_idle_arm(d);
 	ec_domain_changed(d);
 	ec_repair_doubtful(d);
 }

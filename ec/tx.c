@@ -189,6 +189,10 @@ int ec_tx_admit(struct ec_domain *d, const struct ec_tx_need *need, uint64_t dea
 		int rc = need->internal ? ec_domain_ready_internal(d, true, deadline_ns) : ec_domain_ready(d, true, deadline_ns);
 		if (rc)
 			return rc;
+		if (d->view.clean) { /* taken back by all who look for it before anything can be acknowledged */
+			(void)ec_view_unclean(d);
+			continue;
+		}
 		bool room = d->next_n - d->stable_n + d->reserved < EC_RING && (!need->keep || ec_keep_room(s, need->keep));
 		if (room && credit_ok(d, need->bytes_per_brick)) {
 			struct ec_tx *tx = tx_new(s);
@@ -227,7 +231,7 @@ int ec_tx_begin(struct ec_tx *tx, uint32_t shard, uint32_t lba, uint32_t nblocks
 {
 	struct ec_domain *d = tx->d;
 
-	if (!ec_domain_may_write(d) || (ec_replays(d) && !tx->internal) || d->next_n - d->stable_n >= EC_RING)
+	if (!ec_domain_may_write(d) || d->view.clean || (ec_replays(d) && !tx->internal) || d->next_n - d->stable_n >= EC_RING)
 		return -EAGAIN;
 	/* Regions of a ZERO may differ in who is healed there; such a tx comes one region at a time (update.c). */
 	uint32_t part = ec_heal_participants(d, shard, (uint32_t)__builtin_ctzll(regions));

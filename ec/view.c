@@ -203,10 +203,26 @@ int ec_view_unloss(struct ec_domain *d) YIELDS
 
 int ec_view_clean(struct ec_domain *d) YIELDS
 {
+	int rc = 0;
+
 	fmutex_lock(&d->view_lock);
-	int rc = d->state != EC_SERVING || d->stable_n != d->next_n
-		     ? -EAGAIN
-		     : view_amend(d, &(struct ec_view){.loss_gen = d->loss_gen, .clean = true});
+	if (d->state != EC_SERVING || d->stable_n != d->next_n || ec_replays(d))
+		rc = -EAGAIN;
+	else if (!d->view.clean)
+		rc = view_amend(d, &(struct ec_view){.loss_gen = d->loss_gen, .clean = true});
+	fmutex_unlock(&d->view_lock);
+	return rc;
+}
+
+int ec_view_unclean(struct ec_domain *d) YIELDS
+{
+	int rc = 0;
+
+	fmutex_lock(&d->view_lock);
+	if (d->state != EC_SERVING)
+		rc = -EAGAIN;
+	else if (d->view.clean)
+		rc = view_amend(d, &(struct ec_view){.loss_gen = d->view.loss_gen});
 	fmutex_unlock(&d->view_lock);
 	return rc;
 }

@@ -259,7 +259,8 @@ static struct ec_set *set_open(struct sim_gateway *gw)
 {
 	struct cluster *c = gw->cluster;
 	struct ec_set_config cfg = {.loop = world_loop(c->world), .net = host_net(gw->host), .volume = c->volume, .gateway = numbered(4, gw->index),
-				    .k = c->cfg.k, .r = c->cfg.r, .chunk_bytes = c->cfg.chunk_bytes, .stall_ns = c->cfg.stall_ns};
+				    .k = c->cfg.k, .r = c->cfg.r, .chunk_bytes = c->cfg.chunk_bytes, .stall_ns = c->cfg.stall_ns,
+				    .idle_clean_ns = c->cfg.idle_clean_ns};
 	struct ec_set *s = NULL;
 	struct err e = ERR_INIT;
 

@@ -51,7 +51,7 @@ struct sim_gateway {
 struct cluster_config {
 	uint32_t k, r, chunk_bytes, gateways;
 	uint64_t journal_bytes;
-	uint64_t stall_ns;          /* ec_set_config's */
+	uint64_t stall_ns, idle_clean_ns; /* ec_set_config's */
 	struct disk *const *images; /* formatted disks to begin with, by brick; NULL: bricks format theirs */
 	/* On a fiber of the gateway's host, its domain just opened. Starts what uses it; ends when that has ended (gw->stop asks). */
 	void (*serve)(void *arg, struct sim_gateway *gw); /* YIELDS */

@@ -215,7 +215,8 @@ void schedule_run(const struct schedule_config *cfg, struct schedule_result *res
 	s.oracle = oracle_new(s.areas, SIM_AREAS, oracle_says, &s);
 	bool format = prng_chance(&s.prng, 0.02); /* else disks come formatted; a wiped one is formatted anyhow */
 	struct cluster_config cc = {.k = cfg->k, .r = cfg->r, .chunk_bytes = cfg->chunk_bytes, .gateways = 3, .journal_bytes = SIM_JOURNAL_BYTES, .serve = clients_serve,
-				    .arg = &s, .images = format ? NULL : images, .stall_ns = s.wide ? 0 : 500 * NS_PER_MS};
+				    .arg = &s, .images = format ? NULL : images, .stall_ns = s.wide ? 0 : 500 * NS_PER_MS,
+				    .idle_clean_ns = cfg->course != NULL ? 0 : NS_PER_MS << prng_below(&s.prng, 14)};
 	cluster_init(&s.cluster, s.world, &cc);
 	nemesis_init(&s);
 	begun = world_now_ns(s.world);

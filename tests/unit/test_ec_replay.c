@@ -304,6 +304,113 @@ static void budget(struct loop *l, uint32_t k, uint32_t r)
 	end(&w);
 }
 
+/* ---- nobody writes ---- */
+
+#define IDLE_NS (50 * NS_PER_MS)
+
+static void idle_begin(struct world *w, struct loop *l, uint32_t k, uint32_t r)
+{
+	memset(w, 0, sizeof(*w));
+	CHECK((w->model = calloc(1, AREA)));
+	cluster_new(&w->c, l, k, r, 16384);
+	gateway_open(w, 1, true);
+	w->set->cfg.idle_clean_ns = IDLE_NS;
+	put(w, 0, AREA / 2, 0x11);
+	CHECK(!w->d->view.clean && ec_flush(w->d) == 0);
+}
+
+static void wait_clean(const struct world *w)
+{
+	while (!w->d->view.clean)
+		fiber_sleep_until(loop_now_ns() + 5 * NS_PER_MS);
+}
+
+/* Everything loses power, the gateway too; what the bricks held when they were copied is there again. */
+static void power_everything(struct world *w)
+{
+	static uint8_t boots = 20;
+	struct ec_domain *dead = w->d;
+	struct ec_set *dead_set = w->set;
+
+	ec_domain_depose(dead);
+	power_all(w, ++boots);
+	ec_domain_close(dead);
+	ec_set_close(dead_set);
+	gateway_open(w, 2, false);
+	CHECK(w->d->rollbacks == 1);
+}
+
+/* Open, but idle: nothing is volatile, whatever goes. And again, without a write in between, under the next owner. */
+static void idle_loses_nothing(struct loop *l, uint32_t k, uint32_t r)
+{
+	struct world w;
+
+	idle_begin(&w, l, k, r);
+	wait_clean(&w);
+	keep_copies(&w);
+	power_everything(&w);
+	CHECK(status(&w).loss_gen == 0);
+	compare(&w);
+	w.set->cfg.idle_clean_ns = IDLE_NS;
+	put(&w, 4096, 4096, 0x12); /* arms it with the shorter time */
+	CHECK(ec_flush(w.d) == 0);
+	wait_clean(&w);
+	put(&w, 8192, 4096, 0x13);
+	CHECK(!w.d->view.clean);
+	wait_clean(&w); /* by itself: a background SYNC, then nothing */
+	keep_copies(&w);
+	power_everything(&w);
+	CHECK(status(&w).loss_gen == 0);
+	compare(&w);
+	end(&w);
+}
+
+/* The mark is gone, durably, before a write can be acknowledged: all bricks lose that write and nobody takes them for clean. */
+static void first_write_after(struct loop *l, uint32_t k, uint32_t r)
+{
+	struct world w;
+	struct writer x = {.w = &w};
+
+	idle_begin(&w, l, k, r);
+	wait_clean(&w);
+	waitq_init(&x.ended);
+	uint64_t n = w.d->next_n;
+	cluster_stall_type(&w.c, BP_VIEW);
+	CHECK(fiber_spawn(l, "late", late_writer, &x) == 0);
+	while (list_empty(&w.c.b[0].unstalled.waiters))
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+	CHECK(w.d->next_n == n && !x.done); /* nothing has begun */
+	cluster_stall_type(&w.c, BP_PREP); /* the view is written now */
+	while (w.d->next_n == n)
+		fiber_sleep_until(loop_now_ns() + NS_PER_MS);
+	keep_copies(&w);
+	CHECK(!w.d->view.clean && !x.done);
+	cluster_stall_type(&w.c, BP_SYNC);
+	while (!x.done)
+		waitq_wait(&x.ended);
+	memset(w.model + 4096, 0x11, 4096); /* what the bricks had before it */
+	for (uint32_t i = 0; i < w.c.n; i++)
+		w.c.b[i].stalled_type = 0;
+	power_everything(&w);
+	CHECK(status(&w).loss_gen == 1);
+	compare(&w);
+	end(&w);
+}
+
+static void body_idle(void *arg)
+{
+	idle_loses_nothing(arg, 4, 2);
+	idle_loses_nothing(arg, 1, 2);
+	first_write_after(arg, 4, 2);
+	first_write_after(arg, 2, 1);
+}
+
+static void an_idle_domain_is_clean_until_somebody_writes(void **state)
+{
+	(void)state;
+	on_every_backend(body_idle);
+}
+
 static void body_survives(void *arg)
 {
 	survives(arg, 4, 2);
@@ -336,7 +443,8 @@ static void what_is_lost_is_said(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(acknowledged_writes_survive_the_power_of_all_bricks),
-					   cmocka_unit_test(what_is_lost_is_said)};
+					   cmocka_unit_test(what_is_lost_is_said),
+					   cmocka_unit_test(an_idle_domain_is_clean_until_somebody_writes)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
