@@ -21,7 +21,7 @@ struct ec_view {
 	uint32_t insync; /* mask of brick indexes */
 	uint32_t layout_gen;
 	uint64_t loss_gen; /* grows when acknowledged writes may have been lost (H25) */
-	bool clean;        /* nothing acknowledged was volatile when its owner closed it */
+	bool clean;        /* nothing acknowledged is volatile */
 	struct gfid boot[EC_VIEW_MAX]; /* [n] of the geometry */
 };
 
