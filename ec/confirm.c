@@ -15,7 +15,7 @@
 #define EAGER_READS 3u              /* up to so many reads at once are worth PINGs of their own */
 #define LATE_NS     (20 * NS_PER_MS)
 
-static bool fence_is_on(const struct ec_domain *d) { return d->set->cfg.read_fence != EC_READ_FENCE_OFF; }
+static bool fence_is_on(const struct ec_domain *d) { return d->set->cfg.read_fence != EC_READ_FENCE_OFF && !MUTATED(H13); }
 
 static unsigned needed(const struct ec_domain *d) { return geo_of(d)->n - geo_of(d)->w + 1; }
 

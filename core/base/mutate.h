@@ -21,6 +21,7 @@
 	X(H10, "a healed brick joins without a flush")                                                                                             \
 	X(H11, "a rollback does not wait for missing bricks")                                                                                      \
 	X(H12, "at K in sync writes are not durable")                                                                                              \
+	X(H13, "reads of an owner are not confirmed by a quorum")                                                                                  \
 	X(H14, "an emptied brick counts as one that knows the domain")                                                                             \
 	X(H15, "a second owner may take an equal epoch")                                                                                           \
 	X(H16, "missed regions are cleared when healing begins")                                                                                   \

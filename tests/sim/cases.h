@@ -26,6 +26,8 @@ struct op {
 #define ALL_OF_AREA UINT32_MAX
 /* sector and nsectors of area 0, counted from its beginning. */
 struct op *op_start(struct schedule *s, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua);
+/* The same on a gateway that need not own the LUN any more. */
+struct op *op_start_on(struct schedule *s, struct sim_gateway *gw, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua);
 /* Until it has ended, or its gateway has died: -ECONNRESET. */
 int op_wait(struct op *o) YIELDS;
 int op_now(struct schedule *s, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua) YIELDS;

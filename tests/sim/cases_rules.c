@@ -200,6 +200,31 @@ static void power_cycle_at_k(struct schedule *s)
 	finish(s);
 }
 
+/* H13: the owner is cut off from all but one brick, a second one takes over without that brick and writes. The first one, which cannot know, is asked for what
+ * it can still reach. */
+static void read_of_the_deposed(struct schedule *s)
+{
+	uint32_t seen = MASK(brick_of_chunk(s, 0)), all = mask_all(s->cluster.n);
+	fill(s);
+	struct sim_gateway *old = owner(s);
+	links_of_all(s, seen, true);
+	links(s, old->index, all, true);
+	links(s, old->index, seen, false);
+	nemesis_cut(s, brick_of_chunk(s, 0));
+	s->gateway_next_ns = world_now_ns(s->world);
+	while (cluster_owner(&s->cluster) == old || cluster_owner(&s->cluster) == NULL)
+		schedule_step(s);
+	(void)acked(s, 0, 1);
+	struct op *r = op_start_on(s, old, OP_READ, 0, BLOCK, false); /* the oracle judges what it returns */
+	wait_ms(s, 2000);
+	for (uint32_t g = 0; g < s->cluster.cfg.gateways; g++)
+		links(s, g, all, false);
+	for (unsigned i = 0; i < 200000 && old->running; i++)
+		schedule_step(s);
+	must(s, r->done && r->rc < 0, "the read ends with an error");
+	finish(s);
+}
+
 /* H14: a brick comes back empty while nobody owns the LUN: the next owner finds it among the others. */
 static void emptied_without_owner(struct schedule *s)
 {
@@ -213,6 +238,81 @@ static void emptied_without_owner(struct schedule *s)
 		must(s, content(s, 0) == id, "reads are right");
 		finish(s);
 	}
+}
+
+/* H15: two gateways ask for the highest promise at the same time. One is held up before it can take the next epoch, the other takes it, serves and writes. */
+static struct {
+	uint32_t fast, slow;
+	unsigned asked[SIM_MAX_GATEWAYS]; /* bricks that told a gateway their promise */
+} race;
+
+static enum message_fate hold_when_asked(struct schedule *s, uint32_t g, uint32_t b, unsigned n)
+{
+	(void)b, (void)n;
+	if (++race.asked[g] == s->cluster.n)
+		links(s, g, mask_all(s->cluster.n), true);
+	return MESSAGE_ARRIVES;
+}
+
+static void equal_epochs(struct schedule *s)
+{
+	fill(s);
+	memset(&race, 0, sizeof(race));
+	s->gateway_next_ns = UINT64_MAX - 1;
+	nemesis_kill_gateway(s, owner(s)->index);
+	race.slow = 1;
+	trap(s, BP_FENCE, true, hold_when_asked);
+	cluster_gateway_start(&s->cluster, race.fast);
+	cluster_gateway_start(&s->cluster, race.slow);
+	for (unsigned i = 0; i < 100 && (race.asked[race.fast] < s->cluster.n || race.asked[race.slow] < s->cluster.n); i++)
+		schedule_step(s);
+	must(s, race.asked[race.fast] == s->cluster.n && race.asked[race.slow] == s->cluster.n, "both know the highest promise");
+	trap_off(s);
+	links(s, race.fast, mask_all(s->cluster.n), false);
+	(void)owner(s);
+	for (unsigned i = 0; i < 3; i++)
+		(void)acked(s, i, 1);
+	links(s, race.slow, mask_all(s->cluster.n), false);
+	unsigned n = 0;
+	for (unsigned i = 0; i < 200; i++) { /* the slow one takes over in order now */
+		struct sim_gateway *gw = cluster_owner(&s->cluster);
+		n += gw != NULL && op_now(s, i % 2 ? OP_READ : OP_WRITE, i % 8 * BLOCK, BLOCK, false) == 0;
+		schedule_step(s);
+		struct ec_domain_status st = {.insync = mask_all(s->cluster.n)};
+		if (gw != NULL && gw == cluster_owner(&s->cluster))
+			ec_domain_status(gw->domain, &st);
+		must(s, st.insync == mask_all(s->cluster.n), "no brick is left out: none did anything wrong"); /* transactions of equal numbers collide in bricks */
+	}
+	must(s, n >= 100, "there is progress");
+	s->gateway_next_ns = UINT64_MAX;
+	finish(s);
+}
+
+static enum message_fate kill_instead(struct schedule *s, uint32_t g, uint32_t b, unsigned n)
+{
+	(void)b, (void)n;
+	kill_gateway_soon(s, g);
+	return MESSAGE_CUTS;
+}
+
+/* H16: a brick was away during writes; the owner dies when it begins to heal it. */
+static void healer_dies(struct schedule *s)
+{
+	uint32_t away = brick_of_chunk(s, 0);
+	fill(s);
+	checkpointed(s);
+	drop(s, away, 1000);
+	struct op *o = op_start(s, OP_WRITE, 0, ALL_OF_AREA, false);
+	must(s, op_wait(o) == 0 && op_now(s, OP_FLUSH, 0, 0, false) == 0, "write and flush succeed without it");
+	wait_until_out(s, MASK(away));
+	trap(s, BP_HEALW, false, kill_instead);
+	s->bricks[away].revive_ns = world_now_ns(s->world);
+	for (unsigned i = 0; i < 2000 && !trapped(); i++)
+		schedule_step(s);
+	must(s, trapped(), "the owner dies healing");
+	trap_off(s);
+	must(s, content(s, 0) == o->id, "reads are right");
+	finish(s);
 }
 
 /* H18: a sync of one brick's journal fails, and it loses power, as all others do. */
@@ -230,6 +330,25 @@ static void failed_sync_then_power(struct schedule *s)
 	all_lose_power(s, MASK(b));
 	must(s, content(s, 0) == o->id, "what was flushed is there");
 	finish(s);
+}
+
+/* H19: bits flip in what a delta is computed from, or added to. */
+static void delta_from_rot(struct schedule *s)
+{
+	char lun[GFID_TEXT];
+	gfid_text(&s->cluster.lun, lun);
+	for (unsigned parity = 0; parity < 2; parity++) {
+		uint32_t b = brick_of_chunk(s, parity ? s->cfg.k : 0);
+		fill(s);
+		checkpointed(s);
+		for (unsigned i = 0; i < 100; i++) /* in every block */
+			nemesis_rot(s, b, lun);
+		nemesis_kill_gateway(s, owner(s)->index); /* with all it knew about them */
+		(void)owner(s);
+		(void)acked(s, 0, 1);
+		checkpointed(s);
+		finish(s);
+	}
 }
 
 /* H24: a brick was away when the first block was written. It is back, not yet healed, when the next owner asks which shards exist. */
@@ -285,6 +404,73 @@ static void silent_brick(struct schedule *s)
 	finish(s);
 }
 
+/* H29: a brick is healed and is to join; a write is under way to it and to members. The view reaches one of them; then the brick's connection ends, before it has
+ * the write, and the owner dies. The next owner finds the view that says the brick has everything. */
+static struct {
+	uint32_t joins;
+	struct op *write;
+	bool told; /* the view reached a brick */
+} half;
+
+static enum message_fate view_to_one(struct schedule *s, uint32_t g, uint32_t b, unsigned n)
+{
+	(void)b;
+	half.told = true;
+	for (uint32_t m = mask_all(s->cluster.n); m && n == 0; m &= m - 1)
+		link_block(s->world, s->cluster.gateways[g].host, s->cluster.bricks[__builtin_ctz(m)].host, true);
+	return MESSAGE_ARRIVES;
+}
+
+/* The brick answers the flush when the write has reached the members, and hears nothing more. */
+static enum message_fate write_at_sync(struct schedule *s, uint32_t g, uint32_t b, unsigned n)
+{
+	(void)n;
+	if (b != half.joins)
+		return MESSAGE_ARRIVES;
+	half.write = op_start(s, OP_WRITE, 0, BLOCK, false);
+	links(s, g, MASK(b), true);
+	trap(s, BP_VIEW, false, view_to_one);
+	return MESSAGE_ARRIVES;
+}
+
+/* The flush that follows is the one before it joins. */
+static enum message_fate healed(struct schedule *s, uint32_t g, uint32_t b, unsigned n)
+{
+	(void)g, (void)b, (void)n;
+	trap(s, BP_SYNC, false, write_at_sync);
+	return MESSAGE_ARRIVES;
+}
+
+static void view_on_one(struct schedule *s)
+{
+	uint32_t joins = half.joins = brick_of_chunk(s, s->cfg.k);
+	half.write = NULL;
+	half.told = false;
+	fill(s);
+	checkpointed(s);
+	drop(s, joins, 1000);
+	struct op *o = op_start(s, OP_WRITE, 0, ALL_OF_AREA, false);
+	must(s, op_wait(o) == 0 && op_now(s, OP_FLUSH, 0, 0, false) == 0, "write and flush succeed without it");
+	wait_until_out(s, MASK(joins));
+	s->bricks[joins].revive_ns = world_now_ns(s->world);
+	trap(s, BP_HEALW, true, healed);
+	for (unsigned i = 0; i < 2000 && half.write == NULL; i++)
+		schedule_step(s);
+	struct sim_gateway *gw = owner(s);
+	wait_ms(s, 20);
+	link_block(s->world, s->cluster.bricks[joins].host, gw->host, false);
+	wait_ms(s, 20);
+	must(s, half.told, "the view is on its way");
+	link_cut(gw->host, s->cluster.bricks[joins].host);
+	nemesis_cut(s, joins);
+	wait_ms(s, 1);
+	nemesis_kill_gateway(s, gw->index);
+	links(s, gw->index, mask_all(s->cluster.n), false);
+	trap_off(s);
+	must(s, !half.write->done || content(s, 0) == half.write->id, "what was acknowledged is there");
+	finish(s);
+}
+
 const struct sim_case CASES_RULES[] = {
 	{"rule_h2_two_halves", two_halves, "3+3"},
 	{"rule_h3_amnesiac_among_firm", amnesiac_among_firm, NULL},
@@ -295,10 +481,15 @@ const struct sim_case CASES_RULES[] = {
 	{"rule_h9_decider_dies", decider_dies, NULL},
 	{"rule_h11_holders_come_late", holders_come_late, NULL},
 	{"rule_h12_power_cycle_at_k", power_cycle_at_k, NULL},
+	{"rule_h13_read_of_the_deposed", read_of_the_deposed, NULL},
 	{"rule_h14_emptied_without_owner", emptied_without_owner, NULL},
+	{"rule_h15_equal_epochs", equal_epochs, NULL},
+	{"rule_h16_healer_dies", healer_dies, NULL},
 	{"rule_h18_failed_sync_then_power", failed_sync_then_power, NULL},
+	{"rule_h19_delta_from_rot", delta_from_rot, NULL},
 	{"rule_h24_shard_unknown_to_one", shard_unknown_to_one, NULL},
 	{"rule_h26_as_many_as_shown", as_many_as_shown, "3+3"},
 	{"rule_h27_silent_brick", silent_brick, NULL},
+	{"rule_h29_view_on_one", view_on_one, NULL},
 	{NULL, NULL, NULL},
 };

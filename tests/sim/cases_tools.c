@@ -169,18 +169,23 @@ static void op_run(void *arg)
 	o->done = true;
 }
 
-struct op *op_start(struct schedule *s, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua)
+struct op *op_start_on(struct schedule *s, struct sim_gateway *gw, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua)
 {
 	struct op *o = calloc(1, sizeof(*o));
 	const struct oracle_area *a = &s->areas[0];
 	assert(o != NULL);
 	if (nsectors == ALL_OF_AREA)
 		nsectors = a->nblocks * ORACLE_SECTORS - sector;
-	*o = (struct op){.s = s, .gw = cluster_owner(&s->cluster), .kind = kind, .x = {0, (uint64_t)a->lba * ORACLE_SECTORS + sector, nsectors}, .fua = fua};
-	must(s, o->gw != NULL, "somebody owns the LUN when a request comes");
-	o->turn = o->gw->turn;
-	host_spawn(o->gw->host, "op", op_run, o);
+	*o = (struct op){.s = s, .gw = gw, .turn = gw->turn, .kind = kind, .x = {0, (uint64_t)a->lba * ORACLE_SECTORS + sector, nsectors}, .fua = fua};
+	host_spawn(gw->host, "op", op_run, o);
 	return o;
+}
+
+struct op *op_start(struct schedule *s, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua)
+{
+	struct sim_gateway *gw = cluster_owner(&s->cluster);
+	must(s, gw != NULL, "somebody owns the LUN when a request comes");
+	return op_start_on(s, gw, kind, sector, nsectors, fua);
 }
 
 int op_wait(struct op *o) YIELDS
