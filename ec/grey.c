@@ -4,11 +4,13 @@
  *   brick_watch, twice a second     --> a quarter of the time spent in late answers, far above the median of the others, LOOKS times in a
  *                                       row: ejected from every domain, as a brick that was lost; healed and taken back after a
  *                                       rest, which doubles each time
+ *                                   --> a READ or PREP is as old as a silence may last, though pings are answered: its disk is stuck.
+ *                                       Ejected at once
  *
  * All in-sync participants must answer a write, so one brick with some late answers slows all writes; without it they are degraded, which
  * costs little. G1 only from a complete view, and only when more than K members and write_min stay: a grey brick is better than none.
- * G2 one ejection per second and set: when everything is slow, it is not the bricks. A brick that answers nothing is set.c's business: it
- * is cut off, and back as soon as it answers. */
+ * G2 one ejection per second and set, and a stuck one only when no other is stuck: when everything is slow, it is not the bricks. A brick
+ * that answers nothing is set.c's business: it is cut off, and back as soon as it answers. */
 #include "ec/ec_priv.h"
 
 #define MEAN_SHIFT     5u  /* weight of a sample: 1/32 */
@@ -65,6 +67,24 @@ static bool is_grey(const struct ec_brick *b, uint64_t elapsed_ns)
 	return b->late_ns * LATE_SHARE >= elapsed_ns && b->late_ns >= LATE_TIMES * median_of_others(b->set, b->index);
 }
 
+/* How long what it was asked to do for clients has waited. */
+static uint64_t waits_ns(const struct ec_brick *b)
+{
+	return b->up ? rpc_client_oldest_of_ns(b->client, UINT64_C(1) << BP_READ | UINT64_C(1) << BP_PREP) : 0;
+}
+
+static bool is_stuck(const struct ec_brick *b)
+{
+	const struct ec_set *s = b->set;
+	unsigned n = 0;
+
+	if (waits_ns(b) < s->cfg.stall_ns)
+		return false;
+	for (uint32_t i = 0; i < s->geo.n; i++)
+		n += waits_ns(&s->bricks[i]) >= s->cfg.stall_ns;
+	return n == 1;
+}
+
 /* G1 */
 static bool may_eject(const struct ec_domain *d, uint32_t b)
 {
@@ -112,6 +132,6 @@ void ec_grey_look(struct ec_brick *b)
 	b->looked_ns = now;
 	b->late_before_ns = b->late_ns;
 	b->late_ns = 0;
-	if (b->grey_looks >= LOOKS && now >= b->set->eject_ns)
+	if ((b->grey_looks >= LOOKS || is_stuck(b)) && now >= b->set->eject_ns)
 		eject(b);
 }

@@ -146,11 +146,7 @@ static void brick_close(struct ec_brick *b, const char *why)
 
 static void brick_watch(struct ec_brick *b, struct ping *p)
 {
-	uint64_t oldest = rpc_client_oldest_ns(b->client);
-
-	uint64_t stall_ns = b->set->cfg.stall_ns;
-
-	ec_grey_look(b);
+	uint64_t oldest = rpc_client_oldest_ns(b->client), stall_ns = b->set->cfg.stall_ns;
 
 	if (MUTATED(H27))
 		return;
@@ -158,6 +154,7 @@ static void brick_watch(struct ec_brick *b, struct ping *p)
 		brick_close(b, "no answer for too long");
 		return;
 	}
+	ec_grey_look(b);
 	if (oldest < PING_AFTER_NS || b->ping_out)
 		return;
 	memset(p, 0, sizeof(*p));

@@ -487,12 +487,22 @@ void rpc_client_set_session(struct rpc_client *c, uint64_t session)
 	c->session = session;
 }
 
+static uint64_t call_age_ns(const struct rpc_call *call)
+{
+	uint64_t now = loop_now_ns();
+
+	return now > call->start_ns ? now - call->start_ns : 1;
+}
+
 uint64_t rpc_client_oldest_ns(const struct rpc_client *c)
 {
-	if (list_empty(&c->calls))
-		return 0;
+	return list_empty(&c->calls) ? 0 : call_age_ns(CONTAINER_OF(c->calls.next, struct rpc_call, node));
+}
 
-	const struct rpc_call *oldest = CONTAINER_OF(c->calls.next, struct rpc_call, node);
-	uint64_t now = loop_now_ns();
-	return now > oldest->start_ns ? now - oldest->start_ns : 1;
+uint64_t rpc_client_oldest_of_ns(const struct rpc_client *c, uint64_t types)
+{
+	list_for_each(call, &c->calls, struct rpc_call, node)
+		if (call->type < 64 && (types >> call->type & 1u))
+			return call_age_ns(call);
+	return 0;
 }

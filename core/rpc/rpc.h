@@ -90,6 +90,8 @@ bool rpc_client_up(const struct rpc_client *c);
 void rpc_client_set_session(struct rpc_client *c, uint64_t session); /* put into every header from now on */
 /* Age of the oldest outstanding call in ns, 0 when none: for stall detection. */
 uint64_t rpc_client_oldest_ns(const struct rpc_client *c);
+/* Of those whose type, less than 64, is in the set. */
+uint64_t rpc_client_oldest_of_ns(const struct rpc_client *c, uint64_t types);
 
 /* Queues the request; never parks. Failure to send shows up as the call ending with an error. */
 void rpc_call_start(struct rpc_client *c, struct rpc_call *call, struct rpc_group *g);

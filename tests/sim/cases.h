@@ -9,8 +9,9 @@ struct sim_case {
 	const char *name;     /* sim.NAME in CTest; NULL ends a list */
 	void (*course)(struct schedule *s);
 	const char *layout;   /* the one it is written for; NULL: 4+2 */
+	uint32_t blocks;      /* of area 0; 0: two stripes, eight blocks at least */
 };
-extern const struct sim_case CASES_CRASH[], CASES_WORLD[], CASES_RULES[];
+extern const struct sim_case CASES_CRASH[], CASES_WORLD[], CASES_RULES[], CASES_LOAD[];
 
 /* One request of a client of gateway gw, on a fiber of its host; the oracle is told. Lives as long as the process. */
 struct op {
@@ -28,6 +29,8 @@ struct op {
 struct op *op_start(struct schedule *s, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua);
 /* The same on a gateway that need not own the LUN any more. */
 struct op *op_start_on(struct schedule *s, struct sim_gateway *gw, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua);
+/* Runs a request made by hand, on a fiber of its gateway's host. */
+void op_do(struct op *o) YIELDS;
 /* Until it has ended, or its gateway has died: -ECONNRESET. */
 int op_wait(struct op *o) YIELDS;
 int op_now(struct schedule *s, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua) YIELDS;

@@ -129,9 +129,8 @@ void links(struct schedule *s, uint32_t g, uint32_t bricks, bool blocked)
 
 /* ---- requests ---- */
 
-static void op_run(void *arg)
+void op_do(struct op *o) YIELDS
 {
-	struct op *o = arg;
 	struct schedule *s = o->s;
 	uint32_t shard = s->areas[o->x.area].shard;
 	size_t len = (size_t)o->x.nsectors * ORACLE_SECTOR;
@@ -167,6 +166,11 @@ static void op_run(void *arg)
 		    o->rc ? err_name(o->rc) : "done");
 	free(buf);
 	o->done = true;
+}
+
+static void op_run(void *arg)
+{
+	op_do(arg);
 }
 
 struct op *op_start_on(struct schedule *s, struct sim_gateway *gw, enum sim_op kind, uint32_t sector, uint32_t nsectors, bool fua)

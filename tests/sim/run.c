@@ -118,7 +118,8 @@ static void child(const struct options *o, uint64_t first, uint64_t end, struct 
 	for (uint64_t seed = first; seed < end; seed++) {
 		const struct layout *l = layout_of(o, seed);
 		struct schedule_config cfg = {.seed = seed, .k = l->k, .r = l->r, .chunk_bytes = l->chunk_bytes, .echo = o->trace, .commit = MYFS_COMMIT,
-					      .course = o->written != NULL ? o->written->course : NULL};
+					      .course = o->written != NULL ? o->written->course : NULL,
+					      .course_blocks = o->written != NULL ? o->written->blocks : 0};
 		sh->seed = seed;
 		memset(&sh->result, 0, sizeof(sh->result));
 		setitimer(ITIMER_VIRTUAL, &limit, NULL);
@@ -289,7 +290,7 @@ static int list_rules(void)
 
 static const struct sim_case *case_find(const char *name, bool list)
 {
-	const struct sim_case *const lists[] = {CASES_CRASH, CASES_WORLD, CASES_RULES};
+	const struct sim_case *const lists[] = {CASES_CRASH, CASES_WORLD, CASES_RULES, CASES_LOAD};
 	for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
 		for (const struct sim_case *c = lists[i]; c->name != NULL; c++) {
 			if (list)

@@ -211,6 +211,10 @@ void schedule_run(const struct schedule_config *cfg, struct schedule_result *res
 		s.n_clients = 0;
 		uint32_t stripe = cfg->k * (cfg->chunk_bytes / MYFS_BLOCK);
 		s.areas[0].nblocks = stripe * (stripe >= 4 ? 2 : (8 + stripe - 1) / stripe); /* eight blocks at least */
+		if (cfg->course_blocks != 0) {
+			s.areas[0].lba = 0;
+			s.areas[0].nblocks = cfg->course_blocks / stripe * stripe;
+		}
 	}
 	s.oracle = oracle_new(s.areas, SIM_AREAS, oracle_says, &s);
 	bool format = prng_chance(&s.prng, 0.02); /* else disks come formatted; a wiped one is formatted anyhow */

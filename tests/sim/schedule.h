@@ -34,6 +34,7 @@ struct schedule_config {
 	bool echo;
 	const char *commit;
 	void (*course)(struct schedule *s); /* a written one: no load and no faults but what it makes. NULL: what the seed says */
+	uint32_t course_blocks;             /* of its area 0; 0: a few */
 };
 
 /* What a run leaves behind; in memory shared with the parent. */
