@@ -515,7 +515,7 @@ static void serve(struct takeover *t)
 		if (taken_back(t, n) && !d->ring[n % EC_RING].kept)
 			ec_lost_note(d, &tx);
 	}
-	if (t->lost) {
+	if (t->lost && !MUTATED(H25)) {
 		d->lost_acked = true;
 		d->losses++;
 	}

@@ -110,6 +110,8 @@ static int lock_rows(struct update *u, enum rowlock_mode mode, uint32_t row, uin
 {
 	if (MUTATED(H6) && chunks == 0)
 		mode = ROWLOCK_D; /* of no chunk: conflicts with nobody */
+	if (MUTATED(H22) && mode == ROWLOCK_D)
+		chunks = 0;
 	u->lock = (struct rowlock){.mode = mode, .shard = u->p->shard, .row = row, .nrows = nrows, .chunks = chunks};
 	if (rowlock_acquire_until(&u->d->locks, &u->lock, u->p->deadline_ns))
 		return -MYFS_E_QUORUM;

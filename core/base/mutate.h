@@ -30,7 +30,10 @@
 	X(H19, "old bytes are not verified before they are used")                                                                                  \
 	X(H20, "checksums are not made durable with their data")                                                                                   \
 	X(H21, "sessions of a gateway's earlier connections go on")                                                                                \
+	X(H22, "writes of the same blocks do not wait for each other")                                                                                    \
+	X(H23, "bricks are sent more than they gave credit for")                                                                                          \
 	X(H24, "which shards exist is asked of any brick")                                                                                         \
+	X(H25, "a loss of what was acknowledged is not told")                                                                                             \
 	X(H26, "K+R survives R, whatever the quorum")                                                                                              \
 	X(H27, "a brick that does not answer is waited for")                                                                                       \
 	X(H29, "acknowledgements while a view is being written")                                                                                   \
