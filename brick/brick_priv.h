@@ -71,8 +71,8 @@ struct brick {
 	struct tx *tx_hash[TX_BUCKETS];
 	struct tx *tx_pool;
 	/* decoded lists of COMMIT, ABORT, SYNC, STABLE: used between two suspend points only */
-	bp_tx scratch_txs[BP_MAX_TX];
-	bp_floor scratch_floors[BP_MAX_DOMAINS];
+	bp_tx *scratch_txs;       /* owned, [BP_MAX_TX] */
+	bp_floor *scratch_floors; /* owned, [BP_MAX_DOMAINS] */
 
 	struct gfid incarnation; /* changes when the journal tail may have been lost */
 	uint64_t start_id;       /* random per start */

@@ -369,8 +369,8 @@ static int round_before(struct brick *b, struct domain *only, uint64_t before_ls
 	if (b->full)
 		space_refresh(b);
 	r.scarce = b->full && b->free_bytes < (uint64_t)ROUND_ROWS * MYFS_BLOCK;
-	r.items = calloc(ROUND_ROWS, sizeof(*r.items));
-	r.groups = calloc(ROUND_ROWS, sizeof(*r.groups));
+	r.items = malloc(ROUND_ROWS * sizeof(*r.items));
+	r.groups = malloc(ROUND_ROWS * sizeof(*r.groups));
 	int rc = r.items && r.groups ? 0 : -ENOMEM;
 	if (rc == 0)
 		pick(&r, only);

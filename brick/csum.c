@@ -21,7 +21,6 @@ int csum_init(struct csum *c, uint32_t rows)
 	c->v = aligned_alloc(MYFS_BLOCK, (size_t)pages * MYFS_BLOCK);
 	if (!c->v)
 		return -ENOMEM;
-	memset(c->v, 0, (size_t)pages * MYFS_BLOCK);
 	c->rows = rows;
 	c->pages = pages;
 	c->dirty = 0;
@@ -64,9 +63,13 @@ void csum_clear(struct csum *c)
 
 int csum_load(struct csum *c, struct file *f)
 {
-	ssize_t n = file_pread(f, c->v, (size_t)c->pages * MYFS_BLOCK, 0);
+	size_t all = (size_t)c->pages * MYFS_BLOCK;
+	ssize_t n = file_pread(f, c->v, all, 0);
 
-	return n < 0 ? (int)n : 0; /* what lies past the end of the file stays zero: holes */
+	if (n < 0)
+		return (int)n;
+	memset(c->v + n, 0, all - (size_t)n); /* what lies past the end of the file: holes */
+	return 0;
 }
 
 int csum_save(struct csum *c, struct file *f)

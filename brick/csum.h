@@ -20,7 +20,7 @@ struct csum {
 	uint8_t *v;     /* owned, pages * 4096 bytes, exactly as in the file */
 };
 
-/* 0 or -ENOMEM. rows at most CSUM_PAGES_MAX * CSUM_PAGE_ROWS. */
+/* 0 or -ENOMEM. rows at most CSUM_PAGES_MAX * CSUM_PAGE_ROWS. To be loaded before it is used. */
 int csum_init(struct csum *c, uint32_t rows);
 void csum_release(struct csum *c);
 /* No row holds anything, whatever the file said. */

@@ -26,6 +26,8 @@ static void brick_free(struct brick *b, bool write_out) YIELDS
 		free(t);
 	}
 	tree_close(b->tree);
+	free(b->scratch_txs);
+	free(b->scratch_floors);
 	free(b);
 }
 
@@ -67,7 +69,9 @@ int brick_open(struct store *s, const struct brick_options *o, struct brick **re
 	fmutex_init(&b->ckpt_lock);
 	fmutex_init(&b->state_lock);
 	loop_random(&b->start_id, sizeof(b->start_id));
-	int rc = tree_open(s, &b->tree, &b->id, e);
+	b->scratch_txs = malloc(BP_MAX_TX * sizeof(*b->scratch_txs));
+	b->scratch_floors = malloc(BP_MAX_DOMAINS * sizeof(*b->scratch_floors));
+	int rc = b->scratch_txs && b->scratch_floors ? tree_open(s, &b->tree, &b->id, e) : err_set(e, -ENOMEM, "no memory for a brick");
 	if (rc == 0)
 		rc = check_journaled(b, e);
 	if (rc == 0) {

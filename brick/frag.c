@@ -109,11 +109,7 @@ static bool is_complete(struct frag *f, const char *handle)
 static int load(struct frag *f, bool create)
 {
 	char handle[TREE_PATH];
-	int rc = csum_init(&f->sums, f->tree->id.shard_rows);
-
-	if (rc)
-		return rc;
-	rc = store_open(f->tree->store, tree_handle_path(&f->gfid, handle), O_RDWR, 0, &f->data);
+	int rc = store_open(f->tree->store, tree_handle_path(&f->gfid, handle), O_RDWR, 0, &f->data);
 	bool named = f->shard > 0 && shards_has(f->tree, &f->domain, f->shard);
 	f->inherited = rc == 0;
 	bool stillborn = rc == 0 && is_stillborn(f, handle), fresh = stillborn || (rc == -ENOENT && !named);
@@ -127,6 +123,8 @@ static int load(struct frag *f, bool create)
 	}
 	if (!rc && stillborn)
 		rc = file_truncate(f->data, 0);
+	if (!rc)
+		rc = csum_init(&f->sums, f->tree->id.shard_rows);
 	if (!rc)
 		rc = open_sums(f);
 	if (!rc && fresh)

@@ -28,11 +28,11 @@ int frag_list(struct tree *t, const struct gfid *domain, uint64_t *bitmap, uint3
 	uint64_t bytes;
 	uint32_t max_plus_1 = 0;
 	bool base;
-	int rc = base_exists(t, domain, &base, &bytes);
 
+	memset(bitmap, 0, BITMAP_WORDS((size_t)max_shards) * sizeof(*bitmap));
+	int rc = base_exists(t, domain, &base, &bytes);
 	if (rc)
 		return rc;
-	memset(bitmap, 0, BITMAP_WORDS((size_t)max_shards) * sizeof(*bitmap));
 	if (base) {
 		max_plus_1 = 1;
 		if (max_shards > 0)

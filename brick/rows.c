@@ -299,7 +299,6 @@ int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards
 	struct buf *bits = buf_alloc(BRICK_MAX_SHARDS / 8);
 	if (!bits)
 		return -ENOMEM;
-	memset(bits->data, 0, BRICK_MAX_SHARDS / 8);
 	uint64_t *words = (uint64_t *)(void *)bits->data; /* little-endian words are the little-endian bitmap */
 	uint32_t top = 0;
 	int rc = frag_list(b->tree, &g, words, BRICK_MAX_SHARDS, &top);

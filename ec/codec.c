@@ -311,13 +311,21 @@ void ec_codec_rebuild(struct ec_codec *c, uint32_t have, uint32_t want, const ui
 	uint8_t *out[EC_CODEC_MAX];
 	uint32_t cols = 0, rows = 0;
 	uint32_t sources = ec_codec_sources(c, have);
+	bool zeros = true;
 	assert(want != 0 && (want & have) == 0 && (uint64_t)want < UINT64_C(1) << c->n);
 	for (uint32_t b = 0; b < c->n; b++) {
-		if ((sources >> b) & 1)
+		if ((sources >> b) & 1) {
+			zeros = zeros && !src[b];
 			in[cols++] = src[b];
+		}
 		if ((want >> b) & 1)
 			out[rows++] = dst[b];
 	}
 	assert(rows <= c->r);
+	if (zeros) { /* most of what is healed in a sparse file */
+		for (uint32_t i = 0; i < rows; i++)
+			memset(out[i], 0, len);
+		return;
+	}
 	code(decode_tables(c, sources, want)->tables, cols, rows, in, out, len);
 }

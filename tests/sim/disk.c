@@ -29,11 +29,17 @@ static void page_unref(struct page *p)
 /* Journals are born as megabytes of written zeros: all of them are this page, which always keeps a reference (D1). */
 static struct page zero_page = {.refs = 1};
 
-static struct page *page_copy(const struct page *from)
+static struct page *page_new(void)
 {
 	struct page *p = malloc(sizeof(*p));
 	assert(p != NULL);
 	p->refs = 1;
+	return p;
+}
+
+static struct page *page_copy(const struct page *from)
+{
+	struct page *p = page_new();
 	if (from != NULL)
 		memcpy(p->data, from->data, MYFS_BLOCK);
 	else
@@ -170,7 +176,7 @@ int inode_write(struct disk *d, struct inode *i, uint64_t off, const uint8_t *sr
 		if (n == MYFS_BLOCK && mem_is_zero(src, n)) {
 			p = page_ref(&zero_page);
 		} else {
-			p = page_copy(old);
+			p = n == MYFS_BLOCK ? page_new() : page_copy(old);
 			memcpy(p->data + in, src, n);
 		}
 		set_page(d, i, index, p);
