@@ -109,25 +109,15 @@ static unsigned frags_limit(const struct node *n)
 
 /* ---- the witness: in the kernel's memory while the brick is served; an orderly stop needs none ---- */
 
-#define WITNESS_NAME (sizeof("myfs-brick-") + GFID_TEXT)
-
-static const char *witness_name(const struct node_brick *b, char name[WITNESS_NAME])
-{
-	char uuid[GFID_TEXT];
-
-	snprintf(name, WITNESS_NAME, "myfs-brick-%s", gfid_text(&b->reg.uuid, uuid));
-	return name;
-}
-
 static void witness_open(struct node_brick *b)
 {
 	struct err e = ERR_INIT;
-	char name[WITNESS_NAME];
+	char name[REG_BRICK_KEEPSAKE];
 	void *p;
 
 	if (b->witness)
 		return;
-	if (keepsake_open(witness_name(b, name), sizeof(*b->witness), &p, &e) == 0)
+	if (keepsake_open(reg_brick_keepsake(&b->reg.uuid, name), sizeof(*b->witness), &p, &e) == 0)
 		b->witness = p;
 	else
 		log_note("brick %s: killed, it will not be able to prove that it lost nothing: %s", b->reg.path, e.text);
@@ -135,12 +125,12 @@ static void witness_open(struct node_brick *b)
 
 static void witness_close(struct node_brick *b, bool remove)
 {
-	char name[WITNESS_NAME];
+	char name[REG_BRICK_KEEPSAKE];
 
 	keepsake_close(b->witness, sizeof(*b->witness));
 	b->witness = NULL;
 	if (remove)
-		keepsake_remove(witness_name(b, name));
+		keepsake_remove(reg_brick_keepsake(&b->reg.uuid, name));
 }
 
 /* ---- up and down ---- */

@@ -17,6 +17,7 @@
 #include "cli/size.h"
 #include "cli/table.h"
 #include "cli/volume.h"
+#include "core/loop/keepsake.h"
 
 #define DEMO_NBD_PORT 10809
 #define LEAVE_TIMEOUT_MS 110000
@@ -327,6 +328,25 @@ static void leave_kernel(const struct demo_member *m, int n)
 	}
 }
 
+/* What this host still remembers of bricks that were killed and never came back. */
+static void forget_bricks(const struct demo *d)
+{
+	char path[REG_PATH], name[REG_BRICK_KEEPSAKE];
+	struct registry *r;
+	struct reg_brick *v;
+	size_t n;
+	struct err e = ERR_INIT;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/registry.db", d->dir) >= sizeof(path) || registry_open(path, false, &r, &e) < 0)
+		return;
+	if (reg_brick_list(r, NULL, NULL, &v, &n, &e) == 0) {
+		for (size_t i = 0; i < n; i++)
+			keepsake_remove(reg_brick_keepsake(&v[i].uuid, name));
+		free(v);
+	}
+	registry_close(r);
+}
+
 static int run_down(const struct invocation *in)
 {
 	struct demo d;
@@ -352,6 +372,7 @@ static int run_down(const struct invocation *in)
 		say(in, "demo stopped; its files stay in %s", d.dir);
 		return 0;
 	}
+	forget_bricks(&d);
 	if (nftw(d.dir, remove_entry, 32, FTW_DEPTH | FTW_PHYS) != 0)
 		return system_failed(in, "cannot remove all of", d.dir);
 	say(in, "demo stopped and %s removed", d.dir);

@@ -416,3 +416,11 @@ void registry_rollback(struct registry *r)
 		(void)sqlite3_exec(registry_db(r), "ROLLBACK", NULL, NULL, NULL);
 	turn_ends(r);
 }
+
+const char *reg_brick_keepsake(const struct gfid *uuid, char out[REG_BRICK_KEEPSAKE])
+{
+	char text[GFID_TEXT];
+
+	snprintf(out, REG_BRICK_KEEPSAKE, "myfs-brick-%s", gfid_text(uuid, text));
+	return out;
+}

@@ -56,6 +56,10 @@ struct reg_brick {
 	char path[REG_PATH]; /* absolute directory on the node */
 	uint32_t set_index, brick_index;
 };
+/* Name of what the brick's host remembers of it while it is served (core/loop/keepsake.h). */
+#define REG_BRICK_KEEPSAKE (sizeof("myfs-brick-") + GFID_TEXT)
+const char *reg_brick_keepsake(const struct gfid *uuid, char out[REG_BRICK_KEEPSAKE]);
+
 enum reg_lun_state { REG_LUN_CREATING = 0, REG_LUN_READY = 1, REG_LUN_TRASH = 2, REG_LUN_PURGING = 3 };
 struct reg_lun {
 	char volume[REG_NAME];
