@@ -11,7 +11,7 @@ struct sim_case {
 	const char *layout;   /* the one it is written for; NULL: 4+2 */
 	uint32_t blocks;      /* of area 0; 0: two stripes, eight blocks at least */
 };
-extern const struct sim_case CASES_CRASH[], CASES_WORLD[], CASES_RULES[], CASES_LOAD[];
+extern const struct sim_case CASES_CRASH[], CASES_WORLD[], CASES_RULES[], CASES_LOAD[], CASES_NAMES[];
 
 /* One request of a client of gateway gw, on a fiber of its host; the oracle is told. Lives as long as the process. */
 struct op {

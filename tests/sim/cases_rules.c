@@ -351,6 +351,18 @@ static void delta_from_rot(struct schedule *s)
 	}
 }
 
+/* H20: a checkpoint is over, and said to be in every journal; then all power goes, and with it what was not synced: every block has its checksum. */
+static void power_after_checkpoint(struct schedule *s)
+{
+	uint64_t id = fill(s);
+	checkpointed(s);
+	(void)acked(s, s->areas[0].nblocks - 1, 1);
+	must(s, op_now(s, OP_FLUSH, 0, 0, false) == 0, "a flush succeeds");
+	all_lose_power(s, mask_all(s->cluster.n));
+	must(s, content(s, 0) == id, "what was flushed is there");
+	finish(s);
+}
+
 /* H24: a brick was away when the first block was written. It is back, not yet healed, when the next owner asks which shards exist. */
 static enum message_fate kill_at_rejoin(struct schedule *s, uint32_t g, uint32_t b, unsigned n)
 {
@@ -487,6 +499,7 @@ const struct sim_case CASES_RULES[] = {
 	{"rule_h16_healer_dies", healer_dies, NULL, 0},
 	{"rule_h18_failed_sync_then_power", failed_sync_then_power, NULL, 0},
 	{"rule_h19_delta_from_rot", delta_from_rot, NULL, 0},
+	{"rule_h20_power_after_checkpoint", power_after_checkpoint, NULL, 0},
 	{"rule_h24_shard_unknown_to_one", shard_unknown_to_one, NULL, 0},
 	{"rule_h26_as_many_as_shown", as_many_as_shown, "3+3", 0},
 	{"rule_h27_silent_brick", silent_brick, NULL, 0},

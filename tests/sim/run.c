@@ -290,7 +290,7 @@ static int list_rules(void)
 
 static const struct sim_case *case_find(const char *name, bool list)
 {
-	const struct sim_case *const lists[] = {CASES_CRASH, CASES_WORLD, CASES_RULES, CASES_LOAD};
+	const struct sim_case *const lists[] = {CASES_CRASH, CASES_WORLD, CASES_RULES, CASES_LOAD, CASES_NAMES};
 	for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
 		for (const struct sim_case *c = lists[i]; c->name != NULL; c++) {
 			if (list)
