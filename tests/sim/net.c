@@ -199,10 +199,9 @@ static void post(struct sim_stream *from, struct segment *g)
 	world_after(w, NULL, arrival - world_now_ns(w), arrive, a);
 }
 
-static void post_bytes(struct sim_stream *x, const uint8_t *p, size_t len, bool frame)
+/* frame: g ends the frame whose header x->head holds. */
+static void post_bytes(struct sim_stream *x, struct segment *g, bool frame)
 {
-	struct segment *g = segment_new(SEGMENT_BYTES, len);
-	memcpy(g->bytes, p, len);
 	if (frame) {
 		struct rcur c = rcur_of(x->head, RPC_HEADER_BYTES);
 		(void)rcur_be32(&c); /* magic */
@@ -214,10 +213,18 @@ static void post_bytes(struct sim_stream *x, const uint8_t *p, size_t len, bool 
 	post(x, g);
 }
 
-/* Cuts what is sent at the ends of frames. */
-static void post_frames(struct sim_stream *x, const uint8_t *p, size_t len)
+static struct segment *segment_of(const uint8_t *p, size_t len)
 {
-	size_t from = 0, at = 0;
+	struct segment *g = segment_new(SEGMENT_BYTES, len);
+	memcpy(g->bytes, p, len);
+	return g;
+}
+
+/* Cuts what is sent at the ends of frames; most of it is just one, and goes as it is. */
+static void post_frames(struct sim_stream *x, struct segment *whole)
+{
+	const uint8_t *p = whole->bytes;
+	size_t from = 0, at = 0, len = whole->len;
 	while (at < len) {
 		if (x->head_have < RPC_HEADER_BYTES) {
 			size_t n = min_u64(RPC_HEADER_BYTES - x->head_have, len - at);
@@ -234,13 +241,22 @@ static void post_frames(struct sim_stream *x, const uint8_t *p, size_t len)
 			at += n;
 		}
 		if (x->head_have == RPC_HEADER_BYTES && x->frame_left == 0) {
-			post_bytes(x, p + from, at - from, true);
-			from = at;
 			x->head_have = 0;
+			if (from == 0 && at == len) {
+				post_bytes(x, whole, true);
+				return;
+			}
+			post_bytes(x, segment_of(p + from, at - from), true);
+			from = at;
 		}
 	}
+	if (from == 0) {
+		post_bytes(x, whole, false);
+		return;
+	}
 	if (from < len)
-		post_bytes(x, p + from, len - from, false);
+		post_bytes(x, segment_of(p + from, len - from), false);
+	free(whole);
 }
 
 static void post_end(struct sim_stream *from, enum segment_kind kind)
@@ -295,12 +311,10 @@ static int sim_send(struct stream *s, const struct iovec *v, unsigned n)
 		memcpy(g->bytes + at, v[i].iov_base, v[i].iov_len);
 		at += v[i].iov_len;
 	}
-	if (on_message == NULL) {
+	if (on_message == NULL)
 		post(x, g);
-		return 0;
-	}
-	post_frames(x, g->bytes, len);
-	free(g);
+	else
+		post_frames(x, g);
 	return 0;
 }
 
