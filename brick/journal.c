@@ -13,7 +13,7 @@
 
 #define BATCH_IOVS  512u
 #define SCAN_WINDOW (4u * 1024u * 1024u)
-#define SCAN_FIRST  (64u * 1024u) /* the first read; each next one is twice as large, up to the window */
+#define SCAN_FIRST  (16u * 1024u) /* the first read; each next one is twice as large, up to the window */
 
 struct piece { /* one record of a batch: head+body in the arena, then payload, then padding */
 	uint64_t lsn;
