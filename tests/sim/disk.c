@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "core/base/buf.h"
+
 struct page *const PAGE_HOLE = NULL;
 
 static struct page *page_ref(struct page *p)
@@ -164,28 +166,57 @@ static void set_page(struct disk *d, struct inode *i, size_t index, struct page 
 	i->cur.v[index] = p;
 }
 
-int inode_write(struct disk *d, struct inode *i, uint64_t off, const uint8_t *src, size_t len)
+/* The next n bytes of what is written, from pieces. */
+struct source {
+	const struct iovec *v;
+	size_t used; /* of the first one */
+};
+
+static void source_take(struct source *s, uint8_t *dst, size_t n)
 {
+	while (n > 0) {
+		size_t part = min_u64(n, s->v->iov_len - s->used);
+		if (part > 0)
+			memcpy(dst, (const uint8_t *)s->v->iov_base + s->used, part);
+		dst += part;
+		n -= part;
+		s->used += part;
+		if (s->used == s->v->iov_len) {
+			s->v++;
+			s->used = 0;
+		}
+	}
+}
+
+/* A page is one version of one call, however many pieces it comes in. */
+int inode_writev(struct disk *d, struct inode *i, uint64_t off, const struct iovec *v, unsigned n_pieces)
+{
+	struct source from = {v, 0};
+	size_t len = iov_bytes((struct iov){.v = v, .n = n_pieces});
 	while (len > 0) {
 		size_t index = off / MYFS_BLOCK, in = off % MYFS_BLOCK, n = min_u64(len, MYFS_BLOCK - in);
 		struct page *old = page_at(i->cur.v, i->cur.n, index);
 		if (old == NULL && d->used_pages >= d->capacity_pages)
 			return -ENOSPC;
 		note_version(d, i, index);
-		struct page *p;
-		if (n == MYFS_BLOCK && mem_is_zero(src, n)) {
+		struct page *p = n == MYFS_BLOCK ? page_new() : page_copy(old);
+		source_take(&from, p->data + in, n);
+		if (n == MYFS_BLOCK && mem_is_zero(p->data, n)) {
+			page_unref(p);
 			p = page_ref(&zero_page);
-		} else {
-			p = n == MYFS_BLOCK ? page_new() : page_copy(old);
-			memcpy(p->data + in, src, n);
 		}
 		set_page(d, i, index, p);
 		off += n;
-		src += n;
 		len -= n;
 		i->size = max_u64(i->size, off);
 	}
 	return 0;
+}
+
+int inode_write(struct disk *d, struct inode *i, uint64_t off, const uint8_t *src, size_t len)
+{
+	struct iovec v = {.iov_base = (void *)(uintptr_t)src, .iov_len = len};
+	return inode_writev(d, i, off, &v, 1);
 }
 
 size_t inode_read(const struct inode *i, uint64_t off, uint8_t *dst, size_t len)

@@ -107,6 +107,7 @@ struct disk {
 struct inode *inode_new(struct disk *d, uint32_t mode);
 void inode_free(struct inode *i);
 int inode_write(struct disk *d, struct inode *i, uint64_t off, const uint8_t *src, size_t len);
+int inode_writev(struct disk *d, struct inode *i, uint64_t off, const struct iovec *v, unsigned n_pieces);
 size_t inode_read(const struct inode *i, uint64_t off, uint8_t *dst, size_t len);
 int inode_punch(struct disk *d, struct inode *i, uint64_t off, uint64_t len);
 int inode_truncate(struct disk *d, struct inode *i, uint64_t size);

@@ -82,13 +82,7 @@ static int f_pwritev(struct file *f, const struct iovec *v, unsigned n, uint64_t
 		return -EIO;
 	if (lie_about(x->disk, x->inode, &off))
 		return 0;
-	for (unsigned i = 0; i < n; i++) {
-		int rc = inode_write(x->disk, x->inode, off, v[i].iov_base, v[i].iov_len);
-		if (rc < 0)
-			return rc;
-		off += v[i].iov_len;
-	}
-	return 0;
+	return inode_writev(x->disk, x->inode, off, v, n);
 }
 
 static int f_datasync(struct file *f)
