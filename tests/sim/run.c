@@ -25,7 +25,7 @@
 #endif
 #define JOBS_MAX 64u
 #define CPU_SECONDS 60
-#define BATCH 256u /* schedules of one child */
+#define BATCH 1024u /* schedules of one child */
 
 struct layout {
 	const char *name;
@@ -301,11 +301,11 @@ static const struct sim_case *case_find(const char *name, bool list)
 	return NULL;
 }
 
-static int usage(void)
+static int usage(FILE *to)
 {
-	fprintf(stderr, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop] [--mutate RULE] [--case NAME | --cases]\n"
+	fprintf(to, "usage: myfs-sim [--seed N] [--schedules N | --minutes M] [--layout 4+2|2+1|replica3|3+3|4+2/16K|8+3] [--jobs N] [--check-replay] [--trace] [--stop] [--mutate RULE] [--case NAME | --cases]\n"
 			"A seed alone replays that schedule. --stop: at the first violation. The layout follows from the seed, or the case, unless given.\n");
-	return 2;
+	return to == stdout ? 0 : 2;
 }
 
 int main(int argc, char **argv)
@@ -313,12 +313,13 @@ int main(int argc, char **argv)
 	static const struct option LONG[] = {
 		{"seed", required_argument, NULL, 's'}, {"schedules", required_argument, NULL, 'n'}, {"minutes", required_argument, NULL, 'm'},
 		{"layout", required_argument, NULL, 'l'}, {"jobs", required_argument, NULL, 'j'}, {"check-replay", no_argument, NULL, 'c'},
-		{"trace", no_argument, NULL, 't'}, {"stop", no_argument, NULL, 'x'}, {"mutate", required_argument, NULL, 'M'}, {"rules", no_argument, NULL, 'R'}, {"case", required_argument, NULL, 'C'}, {"cases", no_argument, NULL, 'L'}, {NULL, 0, NULL, 0},
+		{"trace", no_argument, NULL, 't'}, {"stop", no_argument, NULL, 'x'}, {"mutate", required_argument, NULL, 'M'}, {"rules", no_argument, NULL, 'R'}, {"case", required_argument, NULL, 'C'}, {"cases", no_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
 	};
 	struct options o = {.seed = 1, .schedules = 0, .jobs = 2};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", LONG, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "h", LONG, NULL)) != -1) {
 		switch (c) {
 		case 's': o.seed = strtoull(optarg, NULL, 0); break;
 		case 'n': o.schedules = strtoull(optarg, NULL, 0); break;
@@ -335,7 +336,7 @@ int main(int argc, char **argv)
 		case 'C':
 			o.written = case_find(optarg, false);
 			if (o.written == NULL)
-				return usage();
+				return usage(stderr);
 			break;
 		case 'L':
 			(void)case_find(NULL, true);
@@ -343,15 +344,16 @@ int main(int argc, char **argv)
 		case 'l':
 			o.layout = layout_find(optarg);
 			if (o.layout == NULL)
-				return usage();
+				return usage(stderr);
 			break;
-		default: return usage();
+		case 'h': return usage(stdout);
+		default: return usage(stderr);
 		}
 	}
 	if (o.written != NULL && o.layout == NULL)
 		o.layout = layout_find(o.written->layout != NULL ? o.written->layout : "4+2");
 	if (optind != argc || o.jobs < 1 || o.jobs > JOBS_MAX)
-		return usage();
+		return usage(stderr);
 	o.one = o.schedules == 0 && o.minutes <= 0;
 	if (o.schedules == 0)
 		o.schedules = o.one ? 1 : UINT64_MAX;
