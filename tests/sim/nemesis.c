@@ -1,6 +1,6 @@
 /* nemesis.c - what goes wrong: picks faults, ends them, brings the dead back, and keeps the account of what can still be relied on.
  *
- * The account: `bad` holds every brick that may lack something or be out of reach, from the fault until the owner's view counts it in sync again; `rotten`
+ * The account: `bad` holds every brick that may lack something or be out of reach, from the fault (or an owner's view without it) until the owner's view counts it in sync again; `rotten`
  * those whose disks lied. In live mode a fault on another brick needs room in what the set survives. When more than that lost their memory, the
  * oracle is told that unflushed writes may be gone, until no lost memory is counted on by the owner's view any more. */
 #include <stdio.h>
@@ -62,12 +62,6 @@ void nemesis_init(struct schedule *s)
 
 static uint64_t bad_since[SIM_MAX_BRICKS]; /* one schedule per process */
 
-static void set_bad(struct schedule *s, uint32_t b)
-{
-	s->bad |= MASK(b);
-	bad_since[b] = now(s);
-}
-
 bool nemesis_may_break(const struct schedule *s, uint32_t b)
 {
 	return !s->live || mask_count(s->bad | s->rotten | MASK(b)) <= s->cluster.tolerates;
@@ -105,6 +99,24 @@ static void too_many_forgot(struct schedule *s)
 	}
 }
 
+static void judge_memory(struct schedule *s)
+{
+	if (mask_count(s->bad | s->rotten) > s->cluster.tolerates && !oracle_in_rollback(s->oracle) && s->guard_turn == 0)
+		too_many_forgot(s);
+}
+
+/* In safe mode a brick may become bad on top of others that lost their memory: a view that drops it, though it is firm, rests on those. */
+static void set_bad(struct schedule *s, uint32_t b)
+{
+	bool forgotten = false;
+	s->bad |= MASK(b);
+	bad_since[b] = now(s);
+	for (uint32_t i = 0; i < s->cluster.n; i++)
+		forgotten = forgotten || s->bricks[i].lost_memory;
+	if (!s->live && forgotten)
+		judge_memory(s);
+}
+
 /* Brick b's memory goes now. */
 static void memory_lost(struct schedule *s, uint32_t b)
 {
@@ -112,8 +124,7 @@ static void memory_lost(struct schedule *s, uint32_t b)
 	if (!s->bricks[b].lost_memory)
 		s->bricks[b].lost_boot = s->cluster.bricks[b].boot;
 	s->bricks[b].lost_memory = true;
-	if (mask_count(s->bad | s->rotten) > s->cluster.tolerates && !oracle_in_rollback(s->oracle) && s->guard_turn == 0)
-		too_many_forgot(s);
+	judge_memory(s);
 }
 
 static void trace_view(struct schedule *s, const struct sim_gateway *gw, const struct ec_domain_status *st)
@@ -142,6 +153,8 @@ static void notice(struct schedule *s)
 	for (uint32_t b = 0; b < s->cluster.n; b++) {
 		struct brick_state *x = &s->bricks[b];
 		bool member = mask_has(st.insync, b);
+		if (!member && !mask_has(s->bad, b))
+			set_bad(s, b); /* a new owner did not wait for it */
 		if (x->lost_memory && member && gfid_eq(&gw->domain->view.boot[b], &x->lost_boot))
 			relied |= MASK(b);
 		else
