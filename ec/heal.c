@@ -643,7 +643,8 @@ static enum ec_heal_cause cause_of(const struct ec_domain *d)
 	for (uint32_t m = out & ~d->healing; m; m &= m - 1)
 		if (h->bricks[__builtin_ctz(m)].no_space)
 			return EC_HEAL_NO_SPACE;
-	if (!d->healing && !(d->live & out))
+	bool sources = mask_count(ec_insync_live(d)) >= geo_of(d)->k; /* else nothing is healed, and clients wait as well */
+	if (!sources || (!d->healing && !(d->live & out)))
 		return EC_HEAL_WAITING_BRICK;
 	if (d->set->heal_rate.paused)
 		return EC_HEAL_PAUSED;

@@ -17,8 +17,15 @@ fio=$!
 written() { awk '{print $7}' "/sys/block/${dev##*/}/stat"; } # sectors
 busy() { (($(written) > wanted)); }
 moves() { # I/O goes on
-  local wanted=$(($(written) + 4000))
-  until_ok "$1" busy
+  local wanted=$(($(written) + 4000)) from
+  from=$(written)
+  (until_ok "$1" busy) && return
+  echo "I/O stands still: $(($(written) - from)) of 4000 sectors, in flight $(cat "/sys/block/${dev##*/}/inflight")"
+  myfs status || true
+  myfs heal status || true
+  myfs top -n 1 --by brick || true
+  myfs top -n 1 --by lun || true
+  die "no I/O for $1 s"
 }
 moves 30
 step "kill -9 of the gateway"
@@ -30,7 +37,9 @@ kill -9 "$runner"
 wait "$runner" || true
 runner_start
 moves 60
-step "kill -9 of two bricks"
+# A takeover goes on without bricks that were late to answer. They are healed, and until then no two others may go.
+step "kill -9 of two bricks, when all are in sync"
+heal_all
 myfs demo kill -q node3 node6
 moves 60
 step "kill -9 of gateway and tcmu-runner together, with two bricks dead"

@@ -30,7 +30,9 @@ myfs demo kill -q "$gw"
 moves 60
 [[ $(owner) == "$(other "$gw")" ]] || die "$(owner) serves vol/lun"
 myfs demo revive -q "$gw"
-step "kill -9 of two bricks"
+# A takeover goes on without bricks that were late to answer. They are healed, and until then no two others may go.
+step "kill -9 of two bricks, when all are in sync"
+heal_all
 myfs demo kill -q node3 node6
 moves 60
 step "kill -9 of the gateway again, with two bricks dead, and of the only other before it can take over"
