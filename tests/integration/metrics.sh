@@ -54,11 +54,12 @@ for n in 1 2 3; do prepared=$((prepared + $(check "unix:$work/m$n" 'myfs_brick_o
 ((prepared >= 40)) || die "20 writes on 2+1 were prepared on $prepared bricks; each needs two at least"
 
 step "a brick that is gone is seen as gone"
-nbdsh -u "$uri" -c 'h.pwrite(b"x" * (1 << 20), 4 << 20)'
+# Three regions: each brick holds data of two of them and parity of the third.
+nbdsh -u "$uri" -c 'h.pwrite(b"x" * (3 << 20), 4 << 20)'
 kill -9 "${helpers[2]}"
 gone() { [[ $(check "$url" myfs_gateway_brick_up) == 2 ]]; }
 until_ok 20 gone
-nbdsh -u "$uri" -c 'assert h.pread(1 << 20, 4 << 20) == b"x" * (1 << 20)'
+nbdsh -u "$uri" -c 'assert h.pread(3 << 20, 4 << 20) == b"x" * (3 << 20)'
 (($(check "$url" "myfs_lun_degraded_reads_total{$lun}") > 0)) || die "no read was degraded with a brick gone"
 
 step "top while a client reads at a fixed rate"
