@@ -142,7 +142,7 @@ static bool has_work(const struct loop *l)
 static bool spin(struct loop *l, uint64_t deadline_ns)
 {
 	uint64_t now = l->backend->now_ns(l->backend);
-	uint64_t ns = spin_begin(&l->spin, deadline_ns > now ? deadline_ns - now : 0);
+	uint64_t ns = spin_begin(&l->spin, now, deadline_ns > now ? deadline_ns - now : 0);
 
 	if (!ns)
 		return false;
@@ -249,7 +249,7 @@ void loop_random(void *dst, size_t len)
 
 void loop_await(int change)
 {
-	this_loop->spin.awaited += (unsigned)change;
+	spin_await(&this_loop->spin, change, this_loop->now_ns);
 }
 
 /* ---- deferred work ---- */

@@ -2,7 +2,7 @@
  *
  * At queue depth 1 a request is a chain of wake-ups: client, gateway, brick, gateway, client. A processor that went idle in
  * between takes longer to wake (tens of microseconds in a virtual machine) than the brick takes to answer. With many
- * requests under way there is always something to do and nothing to gain. Slow media, or a machine without a spare
+ * requests under way, now or a moment ago, there is always something to do and nothing to gain: the bricks need the processor. Slow media, or a machine without a spare
  * processor, make it miss: then it rests. */
 #include "core/loop/spin.h"
 
@@ -20,9 +20,16 @@ void spin_init(struct spin *s)
 	s->limit_ns = us && *us ? min_u64(strtoull(us, NULL, 10), 1000) * NS_PER_US : SPIN_NS;
 }
 
-uint64_t spin_begin(struct spin *s, uint64_t left_ns)
+void spin_await(struct spin *s, int change, uint64_t now_ns)
 {
-	if (!s->limit_ns || s->awaited > SPIN_ANSWERS)
+	s->awaited += (unsigned)change;
+	if (s->awaited > SPIN_ANSWERS)
+		s->crowded_ns = now_ns;
+}
+
+uint64_t spin_begin(struct spin *s, uint64_t now_ns, uint64_t left_ns)
+{
+	if (!s->limit_ns || s->awaited > SPIN_ANSWERS || (s->crowded_ns && now_ns - s->crowded_ns < SPIN_CROWDED))
 		return 0;
 	if (s->rest) {
 		s->rest--;

@@ -18,7 +18,7 @@ static void few_awaited_answers_are_looked_for_and_never_past_the_deadline(void 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
 		struct spin s = {.limit_ns = SPIN_NS, .awaited = t[i].awaited};
-		assert_int_equal(spin_begin(&s, t[i].left_ns), t[i].expect);
+		assert_int_equal(spin_begin(&s, 1, t[i].left_ns), t[i].expect);
 	}
 }
 
@@ -27,7 +27,7 @@ static void what_is_switched_off_never_spins(void **state)
 	struct spin s = {.awaited = 1};
 
 	(void)state;
-	assert_int_equal(spin_begin(&s, NS_PER_S), 0);
+	assert_int_equal(spin_begin(&s, 1, NS_PER_S), 0);
 }
 
 /* Waits that go by until it spins again. */
@@ -35,7 +35,7 @@ static unsigned rest_of(struct spin *s)
 {
 	unsigned n = 0;
 
-	while (!spin_begin(s, NS_PER_S))
+	while (!spin_begin(s, 1, NS_PER_S))
 		n++;
 	return n;
 }
@@ -56,11 +56,26 @@ static void each_time_in_vain_doubles_the_rest_and_an_answer_ends_it(void **stat
 	assert_int_equal(rest_of(&s), 1);
 }
 
+static void a_moment_after_many_answers_were_awaited_it_still_does_not_spin(void **state)
+{
+	struct spin s = {.limit_ns = SPIN_NS};
+
+	(void)state;
+	for (unsigned i = 0; i <= SPIN_ANSWERS; i++)
+		spin_await(&s, 1, NS_PER_S);
+	for (unsigned i = 0; i <= SPIN_ANSWERS; i++)
+		spin_await(&s, -1, NS_PER_S);
+	assert_int_equal(s.awaited, 0);
+	assert_int_equal(spin_begin(&s, NS_PER_S + SPIN_CROWDED - 1, NS_PER_S), 0);
+	assert_int_equal(spin_begin(&s, NS_PER_S + SPIN_CROWDED, NS_PER_S), SPIN_NS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(few_awaited_answers_are_looked_for_and_never_past_the_deadline),
 	    cmocka_unit_test(what_is_switched_off_never_spins),
+	    cmocka_unit_test(a_moment_after_many_answers_were_awaited_it_still_does_not_spin),
 	    cmocka_unit_test(each_time_in_vain_doubles_the_rest_and_an_answer_ends_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
