@@ -141,12 +141,13 @@ static bool has_work(const struct loop *l)
 /* True when something arrived. Whoever else wants this processor gets it. */
 static bool spin(struct loop *l, uint64_t deadline_ns)
 {
+	if (!l->spin.limit_ns)
+		return false;
 	uint64_t now = l->backend->now_ns(l->backend);
 	uint64_t ns = spin_begin(&l->spin, now, deadline_ns > now ? deadline_ns - now : 0);
 
 	if (!ns)
 		return false;
-	loop_counters.spins++;
 	do {
 		l->backend->wait(l->backend, 0);
 		if (has_work(l))

@@ -76,7 +76,6 @@ struct loop_counters {
 	uint64_t sends, receives; /* made in place */
 	uint64_t reads, writes;   /* of files, made in place */
 	uint64_t queued;  /* operations given to the ring or to pool threads */
-	uint64_t spins;   /* waits that began by looking for an answer */
 };
 extern _Thread_local struct loop_counters loop_counters;
 
