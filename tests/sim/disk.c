@@ -33,7 +33,7 @@ static struct page zero_page = {.refs = 1};
 
 static struct page *page_new(void)
 {
-	struct page *p = malloc(sizeof(*p));
+	struct page *p = aligned_alloc(_Alignof(struct page), sizeof(*p));
 	assert(p != NULL);
 	p->refs = 1;
 	return p;

@@ -10,9 +10,10 @@
 #define MAX_LOCKS 8u
 #define NAME_BUCKETS 256u
 
+/* Bytes on a cache line's edge: copies of a page are an eighth of a schedule. */
 struct page {
+	_Alignas(64) uint8_t data[MYFS_BLOCK];
 	unsigned refs;
-	uint8_t data[MYFS_BLOCK];
 };
 struct pages {
 	struct page **v; /* NULL = hole */
