@@ -41,8 +41,8 @@ int frag_sync(struct frag *f) YIELDS;
 void frag_mark_bad(struct frag *f, uint32_t row);
 bool frag_is_bad(struct frag *f, uint32_t row);
 
-/* Shards of the domain that exist: bit n of bitmap (max_shards bits, cleared here first), *ret_max_plus_1 = highest
- * existing + 1 even when beyond max_shards. */
+/* Shards of the domain that exist: bit n of bitmap (max_shards bits), *ret_max_plus_1 = highest existing + 1 even when
+ * beyond max_shards. Words past the highest one's are not touched: a bitmap for 2^20 shards is mostly never used. */
 int frag_list(struct tree *t, const struct gfid *domain, uint64_t *bitmap, uint32_t max_shards,
 	      uint32_t *ret_max_plus_1) YIELDS;
 int frag_usage(struct tree *t, const struct gfid *domain, uint64_t *ret_bytes) YIELDS;

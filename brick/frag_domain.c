@@ -26,20 +26,22 @@ int frag_list(struct tree *t, const struct gfid *domain, uint64_t *bitmap, uint3
 	      uint32_t *ret_max_plus_1)
 {
 	uint64_t bytes;
+	size_t known = 0;
 	uint32_t max_plus_1 = 0;
 	bool base;
 
-	memset(bitmap, 0, BITMAP_WORDS((size_t)max_shards) * sizeof(*bitmap));
 	int rc = base_exists(t, domain, &base, &bytes);
 	if (rc)
 		return rc;
 	if (base) {
 		max_plus_1 = 1;
+		bitmap_widen(bitmap, &known, min_u64(1, max_shards));
 		if (max_shards > 0)
 			bitmap_set(bitmap, 0);
 	}
 	for (uint32_t n = shards_next(t, domain, 1); n != UINT32_MAX; n = shards_next(t, domain, n + 1)) {
 		max_plus_1 = n + 1;
+		bitmap_widen(bitmap, &known, min_u64(max_plus_1, max_shards));
 		if (n < max_shards)
 			bitmap_set(bitmap, n);
 	}

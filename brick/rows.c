@@ -4,6 +4,7 @@
  * leave the overlay only together with a step of domain->base_seq, so a reader that saw it change starts over; the
  * overlay is looked at after the base was read, and nothing suspends from there to the finished value. */
 #include "brick/brick_priv.h"
+#include "core/base/bitmap.h"
 #include "core/base/crc32c.h"
 
 bool rows_valid(const struct brick *b, uint32_t shard, uint32_t row, uint32_t nrows, uint32_t max_rows)
@@ -300,25 +301,22 @@ int rows_request_shards(struct brick *b, const char domain[16], struct bp_shards
 	if (!bits)
 		return -ENOMEM;
 	uint64_t *words = (uint64_t *)(void *)bits->data; /* little-endian words are the little-endian bitmap */
-	uint32_t top = 0;
-	int rc = frag_list(b->tree, &g, words, BRICK_MAX_SHARDS, &top);
-	if (rc == -ENOENT)
-		rc = 0;
-	if (rc < 0) {
+	uint32_t found = 0;
+	int rc = frag_list(b->tree, &g, words, BRICK_MAX_SHARDS, &found);
+	if (rc < 0 && rc != -ENOENT) {
 		buf_unref(bits);
 		return rc;
 	}
+	size_t top = min_u64(found, BRICK_MAX_SHARDS);
 	const struct domain *d = domain_find(b, &g);
 	if (d)
 		list_for_each(s, &d->shards.list, struct oshard, node)
-			if (s->rows) {
-				bit_set(bits->data, s->shard);
-				top = s->shard + 1 > top ? s->shard + 1 : top;
+			if (s->rows && s->shard < BRICK_MAX_SHARDS) {
+				bitmap_widen(words, &top, s->shard + 1);
+				bitmap_set(words, s->shard);
 			}
-	top = top > BRICK_MAX_SHARDS ? BRICK_MAX_SHARDS : top;
-	for (uint32_t i = 0; i < top; i++)
-		ret->count += (uint32_t)bits->data[i / 8] >> (i % 8) & 1u;
-	ret->max_plus_1 = top;
+	ret->count = (uint32_t)bitmap_count(words, top);
+	ret->max_plus_1 = (uint32_t)top;
 	*ret_bits = (struct slice){.owner = bits, .ptr = bits->data, .len = (size_t)round_up_u64(top, 64) / 8};
 	return 0;
 }

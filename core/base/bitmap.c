@@ -24,6 +24,16 @@ static void bitmap_assign_range(uint64_t *w, size_t first, size_t count, bool va
 	}
 }
 
+void bitmap_widen(uint64_t *w, size_t *had, size_t bits)
+{
+	size_t from = BITMAP_WORDS(*had), to = BITMAP_WORDS(bits);
+
+	if (to > from)
+		memset(w + from, 0, (to - from) * sizeof(*w));
+	if (bits > *had)
+		*had = bits;
+}
+
 void bitmap_set_range(uint64_t *w, size_t first, size_t count) { bitmap_assign_range(w, first, count, true); }
 void bitmap_clear_range(uint64_t *w, size_t first, size_t count) { bitmap_assign_range(w, first, count, false); }
 

@@ -8,6 +8,8 @@
 static inline bool bitmap_test(const uint64_t *w, size_t bit) { return (w[bit / 64] >> (bit % 64)) & 1; }
 static inline void bitmap_set(uint64_t *w, size_t bit) { w[bit / 64] |= UINT64_C(1) << (bit % 64); }
 static inline void bitmap_clear(uint64_t *w, size_t bit) { w[bit / 64] &= ~(UINT64_C(1) << (bit % 64)); }
+/* A bitmap that is cleared as far as it is used: the first *had bits are, from now on at least the first bits are. */
+void bitmap_widen(uint64_t *w, size_t *had, size_t bits);
 void bitmap_set_range(uint64_t *w, size_t first, size_t count);
 void bitmap_clear_range(uint64_t *w, size_t first, size_t count);
 size_t bitmap_count(const uint64_t *w, size_t bits);
