@@ -239,20 +239,21 @@ int method_session_list(void *arg, const json_t *params, json_t **ret, struct co
 
 struct heal_view {
 	struct volume *v;
-	bool healing, behind, paused_cause, no_space, yields;
+	bool healing, behind, paused_cause, no_space, yields, stopped;
 	json_t *waiting_for; /* owned until packed */
 };
 
-/* Adds what one domain on one set says. */
+/* Adds what one domain on one set says. Waited for are bricks out of sync that are away; and members, when without them nothing goes on. */
 static void heal_look(struct heal_view *h, unsigned set, const struct ec_domain_status *s)
 {
+	bool stopped = !s->serving && !s->deposed;
+
 	for (unsigned i = 0; i < h->v->geo.n; i++) {
 		struct ec_brick_status b;
+		bool member = (s->insync >> i) & 1;
 
-		if ((s->insync >> i) & 1)
-			continue;
-		h->behind = true;
-		if ((s->connected >> i) & 1)
+		h->behind |= !member;
+		if (((s->connected >> i) & 1) || (member && !stopped))
 			continue;
 		ec_set_brick_status(dht_volume_set(h->v->dht, set), i, &b);
 		json_array_append_new(h->waiting_for, json_string(b.label));
@@ -261,6 +262,7 @@ static void heal_look(struct heal_view *h, unsigned set, const struct ec_domain_
 	h->paused_cause |= s->cause == EC_HEAL_PAUSED;
 	h->no_space |= s->cause == EC_HEAL_NO_SPACE;
 	h->yields |= s->cause == EC_HEAL_THROTTLED;
+	h->stopped |= stopped;
 }
 
 static json_t *eta(uint64_t missed, double rate)
@@ -280,8 +282,8 @@ static json_t *heal_item(struct heal_view *h, const char *name, const char *kind
 	const char *state = "ok";
 	char cause[300] = "";
 
-	if (h->behind || missed > 0)
-		state = waiting > 0 && !h->healing ? "waiting"
+	if (h->behind || h->stopped || missed > 0)
+		state = waiting > 0 && (h->stopped || !h->healing) ? "waiting"
 			: h->paused_cause          ? "paused"
 			: h->no_space              ? "stalled"
 						   : "healing";
@@ -300,6 +302,7 @@ static json_t *heal_item(struct heal_view *h, const char *name, const char *kind
 	item = json_pack("{s:s,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:o}", "name", name, "kind", kind, "state", state, "cause",
 			 cause[0] ? cause : NULL, "missed_bytes", json_u64(missed), "healed_bytes", json_u64(healed),
 			 "rate", json_u64((uint64_t)speed), "eta_s", eta(missed, speed), "waiting_for", h->waiting_for);
+	json_object_set_new(item, "io_waits", json_boolean(h->stopped));
 	json_object_set_new(item, "eta_min_s", eta(missed, speed + spread));
 	json_object_set_new(item, "eta_max_s", eta(missed, slow));
 	return item;

@@ -69,6 +69,11 @@ static void print_progress(const struct invocation *in, const struct heal_sum *s
 		char about[SIZE_TEXT], least[SIZE_TEXT], most[SIZE_TEXT];
 		snprintf(eta, sizeof(eta), "about %s to go (%s to %s)", duration_text(s->eta_s, about), duration_text(s->eta_min_s, least), duration_text(s->eta_max_s, most));
 	}
+	if (s->left == 0 && !s->checking) { /* whoever is away may have missed nothing, or nobody can tell yet */
+		printf("%sheal: %s, %s done so far%s", terminal ? "\r\033[K" : "", s->cause[0] ? s->cause : "waiting", size_text(s->healed, healed), terminal ? "" : "\n");
+		fflush(stdout);
+		return;
+	}
 	uint64_t total = s->left + s->healed, filled = total > 0 ? s->healed * BAR_WIDTH / total : 0;
 	for (unsigned i = 0; i < BAR_WIDTH; i++)
 		bar[i] = i < filled ? '#' : '.';

@@ -149,6 +149,20 @@ static void judge_gateway(struct health *h, const struct reg_gateway *g, const j
 		            "%" JSON_INTEGER_FORMAT " block%s on the bricks did not match the checksum; %" JSON_INTEGER_FORMAT " rewritten", wrong, wrong == 1 ? "" : "s", repaired);
 }
 
+/* VOLUME_PAUSED is said already. */
+static bool volume_is_paused(const struct health *h, const char *lun)
+{
+	size_t i;
+	json_t *v;
+	json_array_foreach(h->volumes, i, v) {
+		const char *name = field_text(v, "name", "");
+		size_t len = strlen(name);
+		if (strncmp(lun, name, len) == 0 && lun[len] == '/')
+			return field_int(v, "may_lose") < 0;
+	}
+	return false;
+}
+
 static void judge_heal(struct health *h, const struct reg_gateway *g)
 {
 	json_t *heal = ask_quietly(g->control, "heal.status");
@@ -157,6 +171,9 @@ static void judge_heal(struct health *h, const struct reg_gateway *g)
 	size_t i;
 	json_t *x;
 	json_array_foreach(json_object_get(heal, "items"), i, x) {
+		if (json_is_true(json_object_get(x, "io_waits")) && strcmp(field_text(x, "kind", ""), "lun") == 0 && !volume_is_paused(h, field_text(x, "name", "")))
+			add_finding(h, HEALTH_ERR, "LUN_PAUSED", "its I/O waits; nothing is lost", "bring back the bricks that hold everything: myfs heal status",
+			            "too few bricks that hold all of %s answer%s%s", field_text(x, "name", ""), field_text(x, "cause", "")[0] ? ": " : "", field_text(x, "cause", ""));
 		left += field_int(x, "missed_bytes");
 		if (field_int(x, "missed_bytes") > 0)
 			cause = field_text(x, "cause", "");

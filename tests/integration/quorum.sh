@@ -31,6 +31,22 @@ myfs demo revive -q node1 node2 node3
 heal_all
 nbdcopy "$uri" "$work/b"
 cmp -n $((8 << 20)) "$work/a" "$work/b"
+step "five of six bricks are up, but too few of them hold everything: status says that I/O waits, and for whom"
+myfs heal pause -q vol
+for node in node1 node2; do
+  myfs demo kill -q $node
+  nbdcopy --flush "$work/a" "$uri"
+  myfs demo revive -q $node
+done
+myfs demo kill -q node3
+until_ok 10 sh -c 'myfs status --json | jq -e ".findings[] | select(.code == \"LUN_PAUSED\") | .status | test(\"vol/lun.*node3\")"'
+expect_exit 2 myfs status --nagios
+myfs demo revive -q node3
+nbdcopy "$uri" "$work/b"
+cmp -n $((8 << 20)) "$work/a" "$work/b"
+myfs heal resume -q vol
+heal_all
+[[ $(myfs status --json | jq -r .health) == ok ]]
 step "a killed brick is the one it was; without its witness it may have forgotten something"
 identity() { od -An -tx1 -j32 -N16 "$MYFS_DEMO_DIR/node1/b1/.glusterfs/myfs/state"; }
 witness=/dev/shm/myfs-brick-$(myfs brick list --json | jq -r '.items[] | select(.node == "node1") | .id')
