@@ -84,6 +84,7 @@ struct brick {
 	struct fmutex ckpt_lock; /* base files change only under it (but for HEALW of rows without versions) */
 	struct fiber *ckpt_fiber;
 	bool ckpt_running, ckpt_idle;
+	unsigned held; /* sweeps in a row that left the journal's tail where it was */
 	struct waitq ckpt_gone;
 	uint64_t round;           /* number of the last checkpoint round begun */
 	struct fmutex state_lock; /* one state file write at a time */
@@ -96,6 +97,9 @@ struct brick {
 	uint64_t prep_bytes; /* payload rows prepared, not yet decided */
 	struct waitq room_q; /* PREPs waiting for journal room, in order */
 	unsigned room_waiters;
+	uint64_t freed_per_s; /* bytes of journal, by the last sweeps */
+	uint64_t pace_ns;     /* when the next record may enter a journal that is nearly full */
+	struct waitq pace_q;
 
 	struct brick_counters count;
 	struct brick_activity activity; /* serve.c */
@@ -109,7 +113,10 @@ void space_used(struct brick *b, uint64_t bytes);
 void space_refresh(struct brick *b) YIELDS;
 /* Waits its turn until a record of this size leaves the journal's headroom free. 0, -EIO, -ESHUTDOWN. */
 int room_wait(struct brick *b, uint32_t body_len, uint32_t payload_len) YIELDS;
+/* The journal has been trimmed. */
 void room_wake(struct brick *b);
+/* The brick stops, or failed: nobody waits any longer. */
+void room_wake_all(struct brick *b);
 
 /* ---- log.c: journal records of state changes, one call per kind. 0 and the position behind the record in *ret_end
  * (may be NULL), or the error; none of them suspends ---- */
@@ -175,8 +182,8 @@ int missed_page(const struct domain *d, const struct missed_from *from, struct b
 /* One round over stable versions (of one domain when only != NULL), the lock held. Number of rows moved, or the error.
  */
 int checkpoint_round(struct brick *b, struct domain *only) YIELDS;
-/* Frees what the journal no longer needs; force: however little it is. The lock need not be held. */
-int checkpoint_trim(struct brick *b, bool force) YIELDS;
+/* Frees what the journal no longer needs; force: however little it is. swept: a sweep has just ended. The lock need not be held. */
+int checkpoint_trim(struct brick *b, bool force, bool swept) YIELDS;
 void checkpoint_kick(struct brick *b);
 int checkpoint_start(struct brick *b);
 void checkpoint_stop(struct brick *b) YIELDS;

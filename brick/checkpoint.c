@@ -15,7 +15,8 @@
  * ones, so that rows written again and again cannot keep it from those that hold the tail of the journal. Rounds are
  * large because each costs a few syncs whatever its size, and because rows next to each other then leave in one write;
  * between some rows a round lets the requests of the loop pass. They begin late, at 3/8 of the journal or 64 MiB of changes, because rows
- * written twice are then written back once, and more of them are neighbours; PREPs are slowed down from 3/4 on (space.c). */
+ * written twice are then written back once, and more of them are neighbours. With 5/8 in use a sweep takes only the oldest eighth, so
+ * that room comes in small steps; PREPs are slowed down from 3/4 on (space.c). */
 #include <stdlib.h>
 
 #include "brick/brick_priv.h"
@@ -27,6 +28,7 @@
 #define SYNC_FIBERS 8u    /* fragments synced at the same time */
 #define AGE_NS      (5 * NS_PER_S)
 #define RETRY_NS    NS_PER_S
+#define HELD_SWEEPS 2u
 
 struct item {
 	struct oshard *s;
@@ -422,15 +424,18 @@ static uint64_t trim_target(const struct brick *b, uint64_t carry_below)
 }
 
 /* One domain without an owner, or one whose gateway is stuck, must not stop the brick for all others: when the ring
- * gets short of room, the domains that hold on to its older part are carried. */
-static uint64_t pick_trim(const struct brick *b, bool *ret_worth)
+ * gets short of room, the domains that hold on to its older part are carried. Not after one sweep that left the tail where it
+ * was: a gateway under load declares its oldest records stable a moment later, and copying them would cost more than it frees. */
+static uint64_t pick_trim(struct brick *b, bool force, bool swept, bool *ret_worth)
 {
 	uint64_t size = journal_size(b->journal), end = journal_end(b->journal), trim = journal_trim_pos(b->journal);
 	uint64_t to = trim_target(b, 0);
 	bool pressed = end - trim >= size / 8 * 5 || b->room_waiters;
-	if (pressed && to - trim < size / 8 && end - trim > size / 4)
+	if (swept)
+		b->held = to - trim < size / 32 ? b->held + 1 : 0;
+	if (pressed && (force || b->held >= HELD_SWEEPS) && to - trim < size / 8 && end - trim > size / 4)
 		to = trim_target(b, end - size / 4);
-	*ret_worth = to - trim >= size / 8 || (b->room_waiters && to - trim >= size / 64);
+	*ret_worth = to - trim >= size / (pressed ? 16 : 8) || (b->room_waiters && to - trim >= size / 64);
 	return to;
 }
 
@@ -453,13 +458,13 @@ static int trim_to(struct brick *b, uint64_t to) YIELDS
 	return 0;
 }
 
-int checkpoint_trim(struct brick *b, bool force) YIELDS
+int checkpoint_trim(struct brick *b, bool force, bool swept) YIELDS
 {
 	if (b->failed[0])
 		return -EIO;
 	fmutex_lock(&b->ckpt_lock);
 	bool worth;
-	uint64_t to = pick_trim(b, &worth);
+	uint64_t to = pick_trim(b, force, swept, &worth);
 	int rc = 0;
 	if (to > journal_trim_pos(b->journal) && (force || worth)) {
 		rc = trim_to(b, to);
@@ -483,7 +488,7 @@ int brick_checkpoint(struct brick *b, bool trim) YIELDS
 	} while (n > 0);
 	if (n < 0)
 		return n;
-	return trim ? checkpoint_trim(b, true) : 0;
+	return trim ? checkpoint_trim(b, true, false) : 0;
 }
 
 /* ---- background ---- */
@@ -515,10 +520,14 @@ static void wait_for_work(struct brick *b) YIELDS
 		(void)fiber_park_until(due);
 }
 
-/* A sweep. The journal's tail mostly moves when it ends, so that is when the trim is worth a look. */
-static int work(struct brick *b) YIELDS
+static uint64_t sweep_until(const struct brick *b)
 {
-	uint64_t before_lsn = journal_end(b->journal);
+	uint64_t size = journal_size(b->journal), end = journal_end(b->journal);
+	return journal_used(b->journal) < size / 8 * 5 ? end : min_u64(end, journal_trim_pos(b->journal) + size / 8);
+}
+
+static int sweep(struct brick *b, uint64_t before_lsn) YIELDS
+{
 	int n, total = 0;
 	do {
 		fmutex_lock(&b->ckpt_lock);
@@ -526,10 +535,23 @@ static int work(struct brick *b) YIELDS
 		fmutex_unlock(&b->ckpt_lock);
 		total += n > 0 ? n : 0;
 		bool ends = n < (int)ROUND_ROWS;
-		if (n >= 0 && (ends || b->room_waiters) && checkpoint_trim(b, false) < 0)
+		if (n >= 0 && (ends || b->room_waiters) && checkpoint_trim(b, false, ends) < 0)
 			return -EAGAIN; /* no room for the state: later */
 	} while (n == (int)ROUND_ROWS && !b->stopping);
 	return n < 0 ? n : total;
+}
+
+/* The journal's tail mostly moves when a sweep ends, so that is when the trim is worth a look. */
+static int work(struct brick *b) YIELDS
+{
+	uint64_t began = loop_now_ns(), trim = journal_trim_pos(b->journal), end = journal_end(b->journal), until = sweep_until(b);
+	int n = sweep(b, until);
+	if (n == 0 && until < end && journal_trim_pos(b->journal) == trim)
+		n = sweep(b, end); /* what holds the tail cannot be written yet: make room behind it, to be carried over it */
+	uint64_t took = loop_now_ns() - began, freed = journal_trim_pos(b->journal) - trim;
+	if (freed && took)
+		b->freed_per_s = (b->freed_per_s + freed * NS_PER_S / took) / 2;
+	return n;
 }
 
 static void ckpt_main(void *arg) YIELDS /* fiber */

@@ -6,6 +6,7 @@
 #include "brick/brick_priv.h"
 
 #define CHECKPOINT_BYTES MIB(64)
+#define FREED_PER_S      MIB(64) /* until a sweep was timed */
 
 /* Frees memory and handles; nothing is written but, with write_out, what the journal still has pending. */
 static void brick_free(struct brick *b, bool write_out) YIELDS
@@ -66,6 +67,8 @@ int brick_open(struct store *s, const struct brick_options *o, struct brick **re
 	waitq_init(&b->session_gone);
 	waitq_init(&b->ckpt_gone);
 	waitq_init(&b->room_q);
+	waitq_init(&b->pace_q);
+	b->freed_per_s = FREED_PER_S;
 	fmutex_init(&b->ckpt_lock);
 	fmutex_init(&b->state_lock);
 	loop_random(&b->start_id, sizeof(b->start_id));
@@ -95,7 +98,7 @@ int brick_open(struct store *s, const struct brick_options *o, struct brick **re
 static void brick_quiesce(struct brick *b) YIELDS
 {
 	b->stopping = true;
-	waitq_wake_all(&b->room_q);
+	room_wake_all(b);
 	checkpoint_stop(b);
 }
 
@@ -123,7 +126,7 @@ void brick_fail(struct brick *b, const char *why)
 	if (b->failed[0])
 		return;
 	snprintf(b->failed, sizeof(b->failed), "%s", why);
-	waitq_wake_all(&b->room_q);
+	room_wake_all(b);
 	if (b->ckpt_fiber && !b->ckpt_running)
 		fiber_wake(b->ckpt_fiber);
 	if (b->opt.on_failed)

@@ -67,7 +67,7 @@ void brick_host_remove(struct brick_host *h, struct brick *b) YIELDS
 		return;
 	list_del(&b->host_node);
 	b->stopping = true;
-	waitq_wake_all(&b->room_q);
+	room_wake_all(b);
 	list_for_each_safe(s, &b->sessions, struct session, node)
 		session_kill(s);
 	while (!list_empty(&b->sessions))

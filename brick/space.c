@@ -3,14 +3,14 @@
  *   file system free - promised (overlay + prepared payload) - reserve >= payload     else ENOSPC
  *   journal free >= 1/8 after the record                                             else wait for a checkpoint, in
  * order
- *   journal free < 1/4                                                               a pause that grows to SLOW_MAX_NS
+ *   journal free < 1/4                                                               records enter at the pace of sweeps
  *
  * The journal's last eighth is for decisions, views and checkpoints: those never wait. */
 #include "brick/brick_priv.h"
 
 #define SPACE_FRESH_NS NS_PER_S
 #define RESERVE_MIN    MIB(32)
-#define SLOW_MAX_NS    (4 * NS_PER_MS)
+#define PACE_MIN       MIB(4) /* a second: whatever the last sweep took, a record waits for the next one, not for minutes */
 
 void space_refresh(struct brick *b) YIELDS
 {
@@ -47,19 +47,30 @@ static bool room_now(const struct brick *b, uint32_t body_len, uint32_t payload_
 	return journal_has_room(b->journal, body_len, payload_len, journal_size(b->journal) / 8);
 }
 
-/* Writers feel a checkpoint that cannot keep up before the journal is full: a little at 3/4, SLOW_MAX_NS a PREP at 7/8. */
-static void slow_down(const struct brick *b) YIELDS
+/* Writers feel a checkpoint that cannot keep up before the journal is full: from 3/4 on records come in at twice the rate
+ * at which sweeps free room, at 7/8 at a quarter of it. Somewhere between both are equal; without this all would stop at
+ * 7/8 until a sweep ends. */
+static bool nearly_full(const struct brick *b)
 {
-	uint64_t size = journal_size(b->journal), used = journal_used(b->journal), from = size / 4 * 3;
+	return journal_used(b->journal) > journal_size(b->journal) / 8 * 6;
+}
 
-	if (used > from)
-		fiber_sleep_until(loop_now_ns() + min_u64(SLOW_MAX_NS, SLOW_MAX_NS * (used - from) / (size / 8)));
+static void slow_down(struct brick *b, uint64_t bytes) YIELDS
+{
+	uint64_t eighth = journal_size(b->journal) / 8, used = journal_used(b->journal);
+
+	if (!nearly_full(b))
+		return;
+	uint64_t full = min_u64(used - eighth * 6, eighth) * 256 / eighth; /* 0 at 3/4, 256 at 7/8 */
+	uint64_t per_s = max_u64(b->freed_per_s / 256 * (512 - full / 4 * 7), PACE_MIN);
+	b->pace_ns = max_u64(b->pace_ns, loop_now_ns()) + bytes * NS_PER_S / per_s;
+	(void)waitq_wait_until(&b->pace_q, b->pace_ns);
 }
 
 int room_wait(struct brick *b, uint32_t body_len, uint32_t payload_len) YIELDS
 {
 	bool first = true;
-	slow_down(b);
+	slow_down(b, (uint64_t)body_len + payload_len);
 	while (!b->stopping && !b->failed[0]) {
 		if ((!first || !b->room_waiters) && room_now(b, body_len, payload_len))
 			break;
@@ -78,4 +89,14 @@ int room_wait(struct brick *b, uint32_t body_len, uint32_t payload_len) YIELDS
 void room_wake(struct brick *b)
 {
 	waitq_wake_one(&b->room_q);
+	if (nearly_full(b))
+		return;
+	b->pace_ns = 0;
+	waitq_wake_all(&b->pace_q);
+}
+
+void room_wake_all(struct brick *b)
+{
+	waitq_wake_all(&b->room_q);
+	waitq_wake_all(&b->pace_q);
 }
