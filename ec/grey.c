@@ -1,6 +1,8 @@
 /* grey.c - bricks that answer, but late: how late, when to read around them, when to go on without them. PROTOCOL.md, A slow brick; H27.
  *
- *   every READ, PREP and PING ended --> running mean of its brick; its time counts as late when it was LATE_NS and more
+ *   every READ, PREP and PING ended --> running mean of its brick; its time counts as late when it was LATE_NS and more, and longer than
+ *                                       what the brick has been given to write excuses at PACE: of bricks alike the one that is last
+ *                                       has the whole queue before it, and is not ill
  *   brick_watch, twice a second     --> a quarter of the time spent in late answers, far above the median of the others, LOOKS times in a
  *                                       row: ejected from every domain, as a brick that was lost; healed and taken back after a
  *                                       rest, which doubles each time
@@ -15,6 +17,7 @@
 
 #define MEAN_SHIFT     5u  /* weight of a sample: 1/32 */
 #define LATE_NS        (20 * NS_PER_MS)
+#define PACE           MIB(32) /* a second: less is late, whatever was asked */
 #define LATE_SHARE     4u  /* of the time since the last look: one part in so many */
 #define LATE_TIMES     4u  /* the median of the others */
 #define LOOKS          3u
@@ -25,10 +28,15 @@
 #define HEDGE_MIN_NS   (20 * NS_PER_MS)
 #define HEDGE_TIMES    4u
 
+static uint64_t excused_ns(const struct ec_brick *b)
+{
+	return b->up ? rpc_client_outstanding_bytes(b->client) * NS_PER_S / PACE : 0;
+}
+
 void ec_grey_sample(struct ec_brick *b, uint64_t ns)
 {
 	b->mean_ns = b->mean_ns ? b->mean_ns + (ns >> MEAN_SHIFT) - (b->mean_ns >> MEAN_SHIFT) : ns;
-	if (ns >= LATE_NS)
+	if (ns >= LATE_NS && ns >= LATE_NS + excused_ns(b))
 		b->late_ns += ns;
 }
 

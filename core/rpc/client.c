@@ -506,3 +506,11 @@ uint64_t rpc_client_oldest_of_ns(const struct rpc_client *c, uint64_t types)
 			return call_age_ns(call);
 	return 0;
 }
+
+uint64_t rpc_client_outstanding_bytes(const struct rpc_client *c)
+{
+	uint64_t bytes = 0;
+	list_for_each(call, &c->calls, struct rpc_call, node)
+		bytes += iov_bytes((struct iov){.v = call->payload, .n = call->payload_n});
+	return bytes;
+}

@@ -92,6 +92,8 @@ void rpc_client_set_session(struct rpc_client *c, uint64_t session); /* put into
 uint64_t rpc_client_oldest_ns(const struct rpc_client *c);
 /* Of those whose type, less than 64, is in the set. */
 uint64_t rpc_client_oldest_of_ns(const struct rpc_client *c, uint64_t types);
+/* Payload bytes of all outstanding calls: what the peer has been given to do. */
+uint64_t rpc_client_outstanding_bytes(const struct rpc_client *c);
 
 /* Queues the request; never parks. Failure to send shows up as the call ending with an error. */
 void rpc_call_start(struct rpc_client *c, struct rpc_call *call, struct rpc_group *g);
