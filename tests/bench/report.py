@@ -68,16 +68,16 @@ def change(row, before):
 
 def print_table(titles, results, memory, earlier):
     base = results.get("nbdkit", {})
-    print(f"\n{'':28}{'workload':28}{'IOPS':>9}{'MiB/s':>8}{'ratio':>7}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>8}{'others':>8}{'  against' if earlier else ''}")
+    print(f"\n{'':28}{'workload':28}{'IOPS':>9}{'MiB/s':>8}{'ratio':>7}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>8}{'disk':>7}{'others':>8}{'  against' if earlier else ''}")
     for contender, rows in results.items():
         for workload in (w for w in WORKLOADS if w in rows):
             r = rows[workload]
             ratio = f"{r['iops'] / base[workload]['iops']:.2f}" if workload in base else "-"
-            print(f"{titles[contender]:28}{WORKLOADS[workload][0]:28}{r['iops']:9.0f}{r['mib_s']:8.0f}{ratio:>7}{r['p50_us']:9.0f}{r['p99_us']:9.0f}{r['p999_us']:10.0f}{r['cpu_us']:8.1f}{r['other_cores']:8.2f}"
+            print(f"{titles[contender]:28}{WORKLOADS[workload][0]:28}{r['iops']:9.0f}{r['mib_s']:8.0f}{ratio:>7}{r['p50_us']:9.0f}{r['p99_us']:9.0f}{r['p999_us']:10.0f}{r['cpu_us']:8.1f}{r['disk_mib_s']:7.0f}{r['other_cores']:8.2f}"
                   f"{change(r, value(earlier, (contender, workload), 'iops')) if earlier else ''}")
         if contender in memory:
             print(f"{titles[contender]:28}{'peak memory of its servers':28}{memory[contender]:9.0f} MiB")
-    print("ratio: IOPS to nbdkit file in this run. CPU us: user and system time of all server processes for each request. others: cores used by neither servers nor client.")
+    print("ratio: IOPS to nbdkit file in this run. CPU us: user and system time of all server processes for each request. disk: MiB/s it was made to write. others: cores used by neither servers nor client.")
 
 
 def print_targets(rows):

@@ -76,6 +76,36 @@ def peak_mib(pids):
 AGE_S = 6  # by then a server has begun to write back what it kept for later (myfs: after 5 s)
 
 
+class Disk:
+    """The block device under a directory: what it can write, and what it has been written."""
+
+    def __init__(self, directory):
+        device = os.stat(directory).st_dev
+        self.stat = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"
+
+    def written_mib(self):
+        """Since the machine started; None when there is no such device (tmpfs, overlay)."""
+        try:
+            with open(self.stat) as f:
+                return int(f.read().split()[6]) / 2048  # sectors of 512 bytes
+        except OSError:
+            return None
+
+    @staticmethod
+    def limit_mib_s(directory):
+        """Sequential writes past the page cache; None where that cannot be done (tmpfs)."""
+        path = os.path.join(directory, "disk-limit")
+        try:
+            text = run("fio", "--name=disk", f"--filename={path}", "--rw=write", "--bs=1m", "--size=1g", "--iodepth=8", "--ioengine=io_uring", "--direct=1", "--time_based",
+                       "--runtime=3", "--output-format=json")
+        except Failed:
+            return None
+        finally:
+            if os.path.exists(path):
+                os.unlink(path)
+        return json.loads(text[text.index("{"):])["jobs"][0]["write"]["bw_bytes"] / 2**20
+
+
 def settle(pids, quiet_s=0.5, limit_s=15):
     """Waits until the servers are quiet (under 3 % of a core in each half second): what is left of the last workload is not the next one's."""
     end = time.monotonic() + limit_s
@@ -107,24 +137,26 @@ def fio(uri, options, seconds):
             "p50_us": at[50], "p99_us": at[99], "p999_us": at[99.9]}
 
 
-def measure(contender, key, seconds, patience_s):
+def measure(contender, key, seconds, patience_s, disk=None):
     """One sample. With patience, a sample that other processes disturbed is taken again within that time; the least disturbed one counts,
     whatever it says."""
     end, best = time.monotonic() + patience_s, None
     while True:
         settle(contender.pids())
-        row = sample(contender, key, seconds)
+        row = sample(contender, key, seconds, disk)
         if best is None or row["other_cores"] < best["other_cores"]:
             best = row
         if best["other_cores"] <= QUIET_CORES or time.monotonic() + seconds > end:
             return best
 
 
-def sample(contender, key, seconds):
+def sample(contender, key, seconds, disk=None):
     pids = contender.pids()
+    written = disk.written_mib() if disk else None
     servers, all_of_it, client, began = cpu_seconds(pids), busy_seconds(), children_seconds(), time.monotonic()
     row = fio(contender.uri, WORKLOADS[key][1], seconds)
     servers, all_of_it, client = cpu_seconds(pids) - servers, busy_seconds() - all_of_it, children_seconds() - client
+    row["disk_mib_s"] = (disk.written_mib() - written) / (time.monotonic() - began) if written is not None else 0
     row["cpu_us"] = servers * 1e6 / row.pop("ops")
     row["other_cores"] = max(0, all_of_it - servers - client) / (time.monotonic() - began)
     return row
