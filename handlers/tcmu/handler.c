@@ -201,7 +201,7 @@ static int myfs_open(struct tcmu_device *dev, bool reopen)
 		device_free(d);
 		return rc;
 	}
-	snprintf(d->page.product, sizeof(d->page.product), "%s", cfg.lun);
+	snprintf(d->page.name, sizeof(d->page.name), "%s", cfg.lun);
 	tcmur_dev_set_private(dev, d);
 	first_size(d);
 	return 0;
@@ -245,6 +245,15 @@ static bool has_access_states(struct tcmu_device *dev)
 	return found;
 }
 
+/* Read when it is asked for: whoever makes the target may name the unit after the device was opened. */
+static void read_serial(struct device *d)
+{
+	char *serial = tcmu_cfgfs_dev_get_wwn(d->job.dev);
+
+	snprintf(d->page.serial, sizeof(d->page.serial), "%s", serial ? serial : "");
+	free(serial);
+}
+
 static int answer(struct device *d, struct tcmulib_cmd *lib)
 {
 	uint8_t bytes[PAGE_ANSWER_MAX];
@@ -253,6 +262,8 @@ static int answer(struct device *d, struct tcmulib_cmd *lib)
 	uint32_t sense;
 
 	d->page.alua = lib->cdb[0] == SCSI_INQUIRY && has_access_states(d->job.dev);
+	if (lib->cdb[0] == SCSI_INQUIRY && (lib->cdb[1] & 1) && lib->cdb[2] == 0x83)
+		read_serial(d);
 	sense = page_answer(lib->cdb, &d->page, bytes, &len, &runner);
 	if (sense != SENSE_NONE)
 		return job_sense(lib, sense, 0);

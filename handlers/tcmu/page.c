@@ -5,6 +5,7 @@
 
 #define OPTIMAL_TRANSFER MIB(1)
 #define PHYSICAL_BLOCK   MYFS_BLOCK
+#define VENDOR           "MYFS    "
 
 /* ---- INQUIRY ---- */
 
@@ -12,10 +13,10 @@ static void standard_inquiry(const struct page_device *d, struct wcur *w)
 {
 	static const uint16_t versions[] = {0x00a0, 0x0460, 0x04c0, 0x0960}; /* SAM-5, SPC-4, SBC-3, iSCSI */
 	uint8_t product[16];
-	size_t len = strnlen(d->product, sizeof(product));
+	size_t len = strnlen(d->name, sizeof(product));
 
 	memset(product, ' ', sizeof(product));
-	memcpy(product, d->product, len);
+	memcpy(product, d->name, len);
 	wcur_u8(w, 0);    /* disk */
 	wcur_u8(w, 0);    /* not removable */
 	wcur_u8(w, 0x06); /* SPC-4 */
@@ -23,8 +24,8 @@ static void standard_inquiry(const struct page_device *d, struct wcur *w)
 	wcur_u8(w, 74 - 5);
 	wcur_u8(w, 0x08); /* 3PC: the runner copies within the LUN */
 	wcur_u8(w, 0);
-	wcur_u8(w, 0x02);            /* CMDQUE */
-	wcur_copy(w, "LIO-ORG ", 8); /* as in the Device Identification page, which is the runner's */
+	wcur_u8(w, 0x02); /* CMDQUE */
+	wcur_copy(w, VENDOR, 8);
 	wcur_copy(w, product, sizeof(product));
 	wcur_copy(w, "0001", 4);
 	wcur_zeros(w, 58 - 36);
@@ -61,6 +62,61 @@ static void block_limits(const struct page_device *d, struct wcur *w)
 	wcur_zeros(w, 64 - 44);
 }
 
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* The name LIO and the runner give a unit with this serial: NAA 6, OUI 001405, then 25 of its hexadecimal digits. The
+ * runner knows its devices by it in EXTENDED COPY. */
+static void naa_name(const char *serial, uint8_t ret[16])
+{
+	unsigned nibble = 7;
+	int digit;
+
+	memset(ret, 0, 16);
+	memcpy(ret, (uint8_t[4]){0x60, 0x01, 0x40, 0x50}, 4);
+	for (; *serial && nibble < 32; serial++) {
+		digit = hex_digit(*serial);
+		if (digit < 0)
+			continue;
+		ret[nibble / 2] |= (uint8_t)(nibble % 2 ? digit : digit << 4);
+		nibble++;
+	}
+}
+
+static void designator_head(struct wcur *w, uint8_t code_set, uint8_t type, size_t len)
+{
+	wcur_u8(w, code_set);
+	wcur_u8(w, type); /* and association 0: the logical unit */
+	wcur_u8(w, 0);
+	wcur_u8(w, (uint8_t)len);
+}
+
+/* The NAA name first: who copies takes the first one. The runner's own page also tells the configuration, with the path
+ * of the gateway's socket; initiators get the LUN's name instead. */
+static void device_identification(const struct page_device *d, struct wcur *w)
+{
+	size_t serial = strnlen(d->serial, sizeof(d->serial) - 1), name = strnlen(d->name, sizeof(d->name) - 1);
+	uint8_t naa[16];
+
+	naa_name(d->serial, naa);
+	page_head(w, 0x83, (uint16_t)(4 + sizeof(naa) + 4 + 8 + serial + 4 + name));
+	designator_head(w, 1, 3, sizeof(naa)); /* binary, NAA */
+	wcur_copy(w, naa, sizeof(naa));
+	designator_head(w, 2, 1, 8 + serial); /* ASCII, T10 vendor */
+	wcur_copy(w, VENDOR, 8);
+	wcur_copy(w, d->serial, serial);
+	designator_head(w, 2, 0, name); /* ASCII, vendor specific */
+	wcur_copy(w, d->name, name);
+}
+
 static uint32_t vital_page(uint8_t code, const struct page_device *d, struct wcur *w, bool *ret_runner)
 {
 	static const uint8_t supported[] = {0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2};
@@ -70,8 +126,14 @@ static uint32_t vital_page(uint8_t code, const struct page_device *d, struct wcu
 		page_head(w, 0x00, sizeof(supported));
 		wcur_copy(w, supported, sizeof(supported));
 		return SENSE_NONE;
-	case 0x80: /* serial number, device identification: from the target's configuration */
 	case 0x83:
+		if (d->serial[0] && !d->alua) {
+			device_identification(d, w);
+			return SENSE_NONE;
+		}
+		*ret_runner = true; /* with the ports and their groups */
+		return SENSE_NONE;
+	case 0x80: /* serial number: from the target's configuration */
 		*ret_runner = true;
 		return SENSE_NONE;
 	case 0xb0:

@@ -12,8 +12,9 @@
 
 struct page_device {
 	struct cdb_limits limits;
-	char product[17]; /* the LUN's name, what fits */
-	bool alua;        /* ports have access states: the runner answers the standard INQUIRY */
+	char name[128];   /* the LUN's, "vol/lun" */
+	char serial[248]; /* the target's name for the unit; "" unknown: the runner answers Device Identification */
+	bool alua; /* ports have access states: the runner answers the standard INQUIRY and Device Identification */
 };
 
 /* What to answer to a CDB of CDB_PAGE: *ret_len bytes, already cut to what was asked for. *ret_runner: leave it to the

@@ -144,6 +144,8 @@ void tcmu_dev_set_unmap_enabled(struct tcmu_device *dev, bool enabled);
 void tcmu_dev_set_write_cache_enabled(struct tcmu_device *dev, bool enabled);
 void tcmu_dev_set_solid_state_media(struct tcmu_device *dev, bool solid_state);
 int tcmu_cfgfs_dev_get_attr_int(struct tcmu_device *dev, const char *name);
+/* The unit's serial number, the caller's to free; NULL: cannot be read. */
+char *tcmu_cfgfs_dev_get_wwn(struct tcmu_device *dev);
 
 #define TCMU_LOG_ARGS struct tcmu_device *dev, const char *function, int line, const char *format, ...
 __attribute__((format(printf, 4, 5))) void tcmu_err_message(TCMU_LOG_ARGS);

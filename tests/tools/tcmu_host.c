@@ -132,6 +132,11 @@ int tcmu_cfgfs_dev_get_attr_int(struct tcmu_device *dev, const char *name)
 	(void)dev;
 	return strcmp(name, "cmd_time_out") == 0 ? 0 : -ENOENT;
 }
+char *tcmu_cfgfs_dev_get_wwn(struct tcmu_device *dev)
+{
+	(void)dev;
+	return NULL;
+}
 
 #define LOGGER(name, level)                                                                                            \
 	void name(TCMU_LOG_ARGS)                                                                                       \
@@ -597,7 +602,7 @@ static void pages(char **argv)
 	prepare(c, SCSI_INQUIRY, 0, 0, 0, buf, sizeof(buf), 33);
 	memcpy(c->cdb, (uint8_t[6]){SCSI_INQUIRY, 0, 0, 1, 0, 0}, 6); /* 256 bytes */
 	start(c);
-	MUST(finish(c) == TCMU_STS_OK && memcmp(buf + 8, "LIO-ORG ", 8) == 0 && buf[73] == 0 && buf[255] == 0);
+	MUST(finish(c) == TCMU_STS_OK && memcmp(buf + 8, "MYFS    ", 8) == 0 && buf[73] == 0 && buf[255] == 0);
 	MUST(memcmp(buf + 16, "vol/lun ", 8) == 0);
 	memset(buf, 0xee, sizeof(buf));
 	prepare(c, SCSI_SERVICE_ACTION_IN_16, SCSI_SA_READ_CAPACITY_16, 0, 32, buf, 32, 0);

@@ -184,7 +184,7 @@ static void unmap_lists_are_judged(void **state)
 
 static size_t page(const uint8_t *cdb, uint8_t *out, uint32_t want_sense)
 {
-	struct page_device d = {.limits = limits, .product = "vol/a-long-name."};
+	struct page_device d = {.limits = limits, .name = "vol/a-long-name.-longer"};
 	size_t len = 0;
 	bool runner = false;
 
@@ -199,7 +199,7 @@ static void pages_say_what_the_device_can(void **state)
 
 	(void)state;
 	assert_int_equal(page((uint8_t[16]){0x12, 0, 0, 0, 255}, p, 0), 74);
-	assert_true(p[4] == 69 && memcmp(p + 8, "LIO-ORG vol/a-long-name.", 24) == 0);
+	assert_true(p[4] == 69 && memcmp(p + 8, "MYFS    vol/a-long-name.", 24) == 0);
 	assert_int_equal(page((uint8_t[16]){0x12, 0, 0, 0, 5}, p, 0), 5);
 	assert_int_equal(page((uint8_t[16]){0x12, 0, 1, 0, 255}, p, SENSE_INVALID_FIELD_IN_CDB), 0);
 	assert_int_equal(page((uint8_t[16]){0x12, 1, 0x42, 0, 255}, p, SENSE_INVALID_FIELD_IN_CDB), 0);
@@ -218,6 +218,28 @@ static void pages_say_what_the_device_can(void **state)
 	assert_true(p[1] == 26 && p[3] == 0x10 && p[8] == 0x08 && p[10] == 0);
 	page((uint8_t[16]){0x1a, 0, 0xc8, 0, 255}, p, SENSE_SAVING_NOT_SUPPORTED);
 	page((uint8_t[16]){0x1a, 0, 0x02, 0, 255}, p, SENSE_INVALID_FIELD_IN_CDB);
+}
+
+static void a_named_unit_tells_the_name_the_kernel_would_give_it(void **state)
+{
+	struct page_device d = {.limits = limits, .name = "v/l", .serial = "12ab34cd-5678-90ef-1234-567890abcdef"};
+	static const uint8_t naa[] = {1,    3,    0,    16,   0x60, 0x01, 0x40, 0x51, 0x2a, 0xb3,
+				      0x4c, 0xd5, 0x67, 0x89, 0x0e, 0xf1, 0x23, 0x45, 0x67, 0x89};
+	const uint8_t cdb[16] = {0x12, 1, 0x83, 0, 255};
+	uint8_t p[PAGE_ANSWER_MAX];
+	bool runner = false;
+	size_t len = 0;
+
+	(void)state;
+	assert_int_equal(page_answer(cdb, &d, p, &len, &runner), SENSE_NONE);
+	assert_true(!runner && len == 4 + 20 + 12 + 36 + 4 + 3 && p[3] == len - 4);
+	assert_memory_equal(p + 4, naa, sizeof(naa));
+	assert_true(p[24] == 2 && p[25] == 1 && p[27] == 44);
+	assert_memory_equal(p + 28, "MYFS    12ab34cd-5678-90ef-1234-567890abcdef", 44);
+	assert_memory_equal(p + 72, "\x02\x00\x00\x03v/l", 7);
+	d.alua = true; /* ports and groups belong on the page then */
+	assert_int_equal(page_answer(cdb, &d, p, &len, &runner), SENSE_NONE);
+	assert_true(runner);
 }
 
 static void supported_commands_are_those_that_are_carried_out(void **state)
@@ -300,6 +322,7 @@ int main(void)
 	    cmocka_unit_test(commands_are_judged),
 	    cmocka_unit_test(unmap_lists_are_judged),
 	    cmocka_unit_test(pages_say_what_the_device_can),
+	    cmocka_unit_test(a_named_unit_tells_the_name_the_kernel_would_give_it),
 	    cmocka_unit_test(supported_commands_are_those_that_are_carried_out),
 	    cmocka_unit_test(configurations_are_read),
 	};

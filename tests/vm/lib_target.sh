@@ -7,6 +7,7 @@ dbus-daemon --system --fork --nopidfile
 iqn=iqn.2003-01.org.test:scsi
 core=/sys/kernel/config/target/core/user_0/lun0
 tpg=/sys/kernel/config/target/iscsi/$iqn/tpgt_1
+serial=8a3f64c2-1b5d-4e07-9c6a-d2e1f7b40395
 testers=(iqn.2007-10.com.github:sahlberg:libiscsi:iscsi-test iqn.2007-10.com.github:sahlberg:libiscsi:iscsi-test-2)
 initiator=iqn.1993-08.org.debian:01:guest
 
@@ -18,6 +19,7 @@ target_start() { # socket size
   mkdir -p "$core"
   echo "dev_size=$2,dev_config=myfs/vol/lun;socket=$1" >"$core/control"
   echo 0 >"$core/attrib/cmd_time_out"
+  echo "$serial" >"$core/wwn/vpd_unit_serial"
   echo 1 >"$core/enable"
   mkdir -p "$tpg/np/127.0.0.1:3260" "$tpg/lun/lun_0"
   ln -s "$core" "$tpg/lun/lun_0/lun0"

@@ -15,6 +15,11 @@ until_ok 20 sh -c 'ls /sys/class/iscsi_session/session*/device/target*/*/block/*
 disk=/dev/$(basename "$(echo /sys/class/iscsi_session/session*/device/target*/*/block/*)")
 generic=/dev/$(basename "$(echo /sys/block/"${disk#/dev/}"/device/scsi_generic/*)")
 sg_inq "$generic" | grep -q 'Product identification: vol/lun' || die "sg_inq: $(sg_inq "$generic")"
+sg_inq "$generic" | grep -q 'Vendor identification: MYFS' || die "vendor: $(sg_inq "$generic")"
+naa=6001405$(tr -d - <<<"$serial" | cut -c1-25) # as the kernel and tcmu-runner name a unit with this serial
+[[ $(cat /sys/block/"${disk#/dev/}"/device/wwid) == "naa.$naa" ]] || die "wwid: $(cat /sys/block/"${disk#/dev/}"/device/wwid)"
+sg_vpd -p di "$generic" >"$work/di"
+grep -q "0x$naa" "$work/di" && grep -q 'vendor id: MYFS' "$work/di" && ! grep -q socket "$work/di" || { cat "$work/di"; die "page 83"; }
 sg_vpd -p bl "$generic" | grep -q 'Maximum compare and write length: 255 blocks' || die "block limits: $(sg_vpd -p bl "$generic")"
 sg_vpd -p lbpv "$generic" | grep -q 'Unmap command supported (LBPU): 1' || die "lbpv: $(sg_vpd -p lbpv "$generic")"
 sg_readcap -16 "$generic" | grep -q 'physical block exponent=3' || die "readcap: $(sg_readcap -16 "$generic")"
