@@ -75,12 +75,18 @@ static void place(const uint8_t *cdb, uint8_t size, uint64_t *ret_lba, uint32_t 
 	assert(!c.bad);
 }
 
+/* Where place() found the number of blocks. */
+static unsigned length_byte(uint8_t size)
+{
+	return size == 6 ? 4 : size == 10 ? 7 : size == 12 ? 6 : 10;
+}
+
 static uint32_t check_verify(const uint8_t *cdb, struct cdb *c)
 {
 	unsigned bytchk = (cdb[1] & BYTCHK) >> 1;
 
 	if (bytchk > 1) /* 11b, one block against all, belongs to later standards */
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(1);
 	c->compare = bytchk == 1;
 	if (c->action == CDB_VERIFY && !c->compare)
 		c->data_len = 0;
@@ -92,7 +98,7 @@ static uint32_t check_write_same(const uint8_t *cdb, const struct cdb_limits *l,
 {
 	/* "WSNZ" of the Block Limits page: no blocks does not mean all the rest. */
 	if (c->len == 0 || c->len > WRITE_SAME_BYTES_MAX)
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(length_byte(cdb[0] == SCSI_WRITE_SAME_10 ? 10 : 16));
 	c->no_data = cdb[0] == SCSI_WRITE_SAME_16 && (cdb[1] & NDOB);
 	c->data_len = c->no_data ? 0 : l->block_bytes;
 	return SENSE_NONE;
@@ -112,7 +118,7 @@ static uint32_t check_rest(const uint8_t *cdb, const struct cdb_limits *l, uint3
 		return check_write_same(cdb, l, c);
 	case CDB_COMPARE_AND_WRITE:
 		if (blocks > l->compare_blocks)
-			return SENSE_INVALID_FIELD_IN_CDB;
+			return SENSE_CDB_BYTE(13);
 		c->data_len = 2 * c->len;
 		c->fua = cdb[1] & FUA;
 		break;
@@ -138,7 +144,7 @@ static uint32_t parse_ranged(const uint8_t *cdb, const struct rule *r, const str
 	if (sense == SENSE_NONE && !range_inside(lba, blocks, l->blocks))
 		sense = SENSE_LBA_OUT_OF_RANGE;
 	if (sense == SENSE_NONE && r->data && c->data_len > (uint64_t)l->max_blocks * l->block_bytes)
-		sense = SENSE_INVALID_FIELD_IN_CDB;
+		sense = SENSE_CDB_BYTE(length_byte(r->size));
 	return sense;
 }
 
@@ -153,7 +159,7 @@ uint32_t cdb_parse(const uint8_t *cdb, const struct cdb_limits *l, struct cdb *r
 		return SENSE_NONE;
 	}
 	if (cdb[1] & ~r->allowed)
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(1);
 	if (r->action == CDB_UNMAP)
 		c.data_len = (uint64_t)cdb[7] << 8 | cdb[8];
 	else

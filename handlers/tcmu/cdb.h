@@ -47,7 +47,9 @@ enum scsi_opcode {
 #define SCSI_SA_READ_CAPACITY_16 0x10u
 #define SCSI_SA_REPORT_OPCODES   0x0cu
 
-/* Sense key, additional sense code and qualifier in one number: 0x052400 is 5/24/00. */
+/* Sense key, additional sense code and qualifier in one number: 0x052400 is 5/24/00. Above them the byte of the CDB
+ * that is wrong, 0 when none is to be told: initiators learn from it whether a command or only its field is not known.
+ */
 #define SENSE_NONE                    0x000000u
 #define SENSE_MEDIUM_WRITE_ERROR      0x030c00u
 #define SENSE_MEDIUM_READ_ERROR       0x031100u
@@ -56,6 +58,7 @@ enum scsi_opcode {
 #define SENSE_INVALID_OPCODE          0x052000u
 #define SENSE_LBA_OUT_OF_RANGE        0x052100u
 #define SENSE_INVALID_FIELD_IN_CDB    0x052400u
+#define SENSE_CDB_BYTE(byte)          (SENSE_INVALID_FIELD_IN_CDB | (uint32_t)(byte) << 24)
 #define SENSE_INVALID_FIELD_IN_LIST   0x052600u
 #define SENSE_SAVING_NOT_SUPPORTED    0x053900u
 #define SENSE_WRITE_PROTECTED         0x072700u

@@ -287,7 +287,7 @@ static int myfs_handle_cmd(struct tcmu_device *dev, struct tcmur_cmd *cmd)
 	if (c.action == CDB_PAGE)
 		return answer(d, lib);
 	if (c.action == CDB_COMPARE_AND_WRITE && c.len == 0 && iov_total(lib->iovec, lib->iov_cnt) > 0)
-		return job_sense(lib, SENSE_INVALID_FIELD_IN_CDB, 0);
+		return job_sense(lib, SENSE_CDB_BYTE(13), 0);
 	if (c.action == CDB_UNMAP ? c.data_len == 0 : c.action != CDB_FLUSH && c.len == 0)
 		return TCMU_STS_OK; /* nothing is to be done */
 	cmd->cmd_state = lib->cdb;

@@ -114,6 +114,10 @@ int job_sense(struct tcmulib_cmd *cmd, uint32_t sense, uint32_t info)
 	s[7] = 10;
 	s[12] = (uint8_t)(sense >> 8);
 	s[13] = (uint8_t)sense;
+	if (sense >> 24) {
+		s[15] = 0xc0; /* SKSV, C/D: a field pointer, into the CDB */
+		s[17] = (uint8_t)(sense >> 24);
+	}
 	return TCMU_STS_PASSTHROUGH_ERR;
 }
 

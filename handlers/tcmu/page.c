@@ -152,18 +152,18 @@ static uint32_t vital_page(uint8_t code, const struct page_device *d, struct wcu
 		wcur_u8(w, 0);
 		return SENSE_NONE;
 	default:
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(2);
 	}
 }
 
 static uint32_t inquiry(const uint8_t *cdb, const struct page_device *d, struct wcur *w, bool *ret_runner)
 {
 	if (cdb[1] & ~0x01u)
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(1);
 	if (cdb[1] & 0x01)
 		return vital_page(cdb[2], d, w, ret_runner);
 	if (cdb[2])
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(2);
 	if (d->alua)
 		*ret_runner = true;
 	else
@@ -229,7 +229,7 @@ static uint32_t mode_sense(const uint8_t *cdb, struct wcur *w)
 		}
 	}
 	if (!found)
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(2);
 	uint8_t *start = w->p - w->used; /* the header, now that the length is known */
 	start[ten ? 1 : 0] = (uint8_t)(w->used - (ten ? 2 : 1));
 	start[ten ? 3 : 2] = 0x10; /* DPOFUA */
@@ -385,12 +385,12 @@ static uint32_t report_opcodes(const uint8_t *cdb, struct wcur *w)
 		return SENSE_NONE;
 	}
 	if (options > 3)
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(2);
 	c = find_command(cdb[3], options == 2, action, &other_kind);
 	if (!c && options == 3) /* either kind */
 		c = find_command(cdb[3], true, action, &other_kind);
 	else if (!c && other_kind)
-		return SENSE_INVALID_FIELD_IN_CDB;
+		return SENSE_CDB_BYTE(2);
 	one_command(c, with_timeouts, w);
 	return SENSE_NONE;
 }

@@ -163,6 +163,7 @@ struct call {
 	bool ended;
 	int status;
 	uint32_t sense, info;
+	unsigned wrong_byte; /* of the CDB, 0: not told */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -180,6 +181,7 @@ static void ended(struct tcmu_device *dev, struct tcmur_cmd *cmd, int status)
 	if (status == TCMU_STS_PASSTHROUGH_ERR) {
 		MUST((s[0] & 0x7f) == 0x70 && s[7] == 10);
 		c->sense = (uint32_t)s[2] << 16 | (uint32_t)s[12] << 8 | s[13];
+		c->wrong_byte = s[15] == 0xc0 ? s[17] : 0;
 		c->info = (uint32_t)s[3] << 24 | (uint32_t)s[4] << 16 | (uint32_t)s[5] << 8 | s[6];
 	}
 	c->ended = true;
@@ -197,7 +199,7 @@ static void start(struct call *c)
 	c->lib.cdb = c->cdb;
 	c->lib.iovec = c->iov;
 	c->ended = false;
-	c->sense = c->info = 0;
+	c->sense = c->info = c->wrong_byte = 0;
 	rc = handler->handle_cmd(&device, &c->cmd);
 	if (rc == TCMU_STS_NOT_HANDLED && c->lib.cdb[0] == SCSI_SYNCHRONIZE_CACHE_10) {
 		c->cmd.done = ended;
@@ -431,7 +433,7 @@ static void special(char **argv)
 	MUST(run16(c, SCSI_READ_16, 0, device.blocks - 1, 2, buf, 2 * bs) == TCMU_STS_PASSTHROUGH_ERR);
 	MUST(c->sense == SENSE_LBA_OUT_OF_RANGE);
 	MUST(run16(c, SCSI_READ_16, 0x20, 0, 1, buf, bs) == TCMU_STS_PASSTHROUGH_ERR);
-	MUST(c->sense == SENSE_INVALID_FIELD_IN_CDB);
+	MUST(c->sense == SENSE_INVALID_FIELD_IN_CDB && c->wrong_byte == 1);
 	MUST(run16(c, SCSI_PREFETCH_16, 0, 0, 64, NULL, 0) == TCMU_STS_OK);
 	free(buf);
 	free(both);

@@ -22,15 +22,8 @@ static const struct {
     {"READ (6), 256 blocks", {0x08, 0x1f, 0xff, 0xff, 0}, 0, CDB_READ, 0x1fffff, 256, 256, false},
     {"READ (10)", {0x28, 0, 0, 0, 1, 2, 0, 0, 8, 0}, 0, CDB_READ, 0x102, 8, 8, false},
     {"READ (10), DPO and FUA", {0x28, 0x18, 0, 0, 1, 2, 0, 0, 8, 0}, 0, CDB_READ, 0x102, 8, 8, false},
-    {"READ (10), RDPROTECT",
-     {0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0},
-     SENSE_INVALID_FIELD_IN_CDB,
-     CDB_RUNNER,
-     0,
-     0,
-     0,
-     false},
-    {"READ (12), too long", {0xa8, 0, 0, 0, 0, 0, 0, 0, 8, 1}, SENSE_INVALID_FIELD_IN_CDB, CDB_RUNNER, 0, 0, 0, false},
+    {"READ (10), RDPROTECT", {0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0}, SENSE_CDB_BYTE(1), CDB_RUNNER, 0, 0, 0, false},
+    {"READ (12), too long", {0xa8, 0, 0, 0, 0, 0, 0, 0, 8, 1}, SENSE_CDB_BYTE(6), CDB_RUNNER, 0, 0, 0, false},
     {"READ (16), last block",
      {0x88, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1},
      0,
@@ -58,43 +51,15 @@ static const struct {
     {"READ (16), nothing", {0x88, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0}, 0, CDB_READ, 9, 0, 0, false},
     {"WRITE (6)", {0x0a, 0, 0, 5, 1}, 0, CDB_WRITE, 5, 1, 1, false},
     {"WRITE (10), FUA", {0x2a, 0x08, 0, 0, 0, 7, 0, 0, 2, 0}, 0, CDB_WRITE, 7, 2, 2, true},
-    {"WRITE (12), WRPROTECT",
-     {0xaa, 0x60, 0, 0, 0, 7, 0, 0, 0, 2},
-     SENSE_INVALID_FIELD_IN_CDB,
-     CDB_RUNNER,
-     0,
-     0,
-     0,
-     false},
+    {"WRITE (12), WRPROTECT", {0xaa, 0x60, 0, 0, 0, 7, 0, 0, 0, 2}, SENSE_CDB_BYTE(1), CDB_RUNNER, 0, 0, 0, false},
     {"WRITE AND VERIFY (10)", {0x2e, 0x02, 0, 0, 0, 7, 0, 0, 2, 0}, 0, CDB_WRITE_VERIFY, 7, 2, 2, true},
     {"VERIFY (10), medium", {0x2f, 0, 0, 0, 0, 7, 0, 0xff, 0xff, 0}, 0, CDB_VERIFY, 7, 0xffff, 0, false},
     {"VERIFY (10), BYTCHK", {0x2f, 2, 0, 0, 0, 7, 0, 0, 3, 0}, 0, CDB_VERIFY, 7, 3, 3, false},
-    {"VERIFY (10), BYTCHK 11b",
-     {0x2f, 6, 0, 0, 0, 7, 0, 0, 3, 0},
-     SENSE_INVALID_FIELD_IN_CDB,
-     CDB_RUNNER,
-     0,
-     0,
-     0,
-     false},
+    {"VERIFY (10), BYTCHK 11b", {0x2f, 6, 0, 0, 0, 7, 0, 0, 3, 0}, SENSE_CDB_BYTE(1), CDB_RUNNER, 0, 0, 0, false},
     {"SYNCHRONIZE CACHE", {0x35}, 0, CDB_FLUSH, 0, 0, 0, false},
-    {"WRITE SAME (10), no blocks",
-     {0x41, 0, 0, 0, 0, 1, 0, 0, 0, 0},
-     SENSE_INVALID_FIELD_IN_CDB,
-     CDB_RUNNER,
-     0,
-     0,
-     0,
-     false},
+    {"WRITE SAME (10), no blocks", {0x41, 0, 0, 0, 0, 1, 0, 0, 0, 0}, SENSE_CDB_BYTE(7), CDB_RUNNER, 0, 0, 0, false},
     {"WRITE SAME (10), UNMAP", {0x41, 8, 0, 0, 0, 1, 0, 0, 9, 0}, 0, CDB_WRITE_SAME, 1, 9, 1, false},
-    {"WRITE SAME (10), ANCHOR",
-     {0x41, 0x18, 0, 0, 0, 1, 0, 0, 9, 0},
-     SENSE_INVALID_FIELD_IN_CDB,
-     CDB_RUNNER,
-     0,
-     0,
-     0,
-     false},
+    {"WRITE SAME (10), ANCHOR", {0x41, 0x18, 0, 0, 0, 1, 0, 0, 9, 0}, SENSE_CDB_BYTE(1), CDB_RUNNER, 0, 0, 0, false},
     {"WRITE SAME (16), NDOB", {0x93, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 9}, 0, CDB_WRITE_SAME, 1, 9, 0, false},
     {"WRITE SAME (16), 4 GiB",
      {0x93, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x80, 0, 0},
@@ -106,17 +71,17 @@ static const struct {
      false},
     {"WRITE SAME (16), more",
      {0x93, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x80, 0, 1},
-     SENSE_INVALID_FIELD_IN_CDB,
+     SENSE_CDB_BYTE(10),
      CDB_RUNNER,
      0,
      0,
      0,
      false},
-    {"UNMAP, ANCHOR", {0x42, 1, 0, 0, 0, 0, 0, 0, 24, 0}, SENSE_INVALID_FIELD_IN_CDB, CDB_RUNNER, 0, 0, 0, false},
+    {"UNMAP, ANCHOR", {0x42, 1, 0, 0, 0, 0, 0, 0, 24, 0}, SENSE_CDB_BYTE(1), CDB_RUNNER, 0, 0, 0, false},
     {"COMPARE AND WRITE", {0x89, 8, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 255}, 0, CDB_COMPARE_AND_WRITE, 3, 255, 510, true},
     {"COMPARE AND WRITE, protected",
      {0x89, 0x20, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1},
-     SENSE_INVALID_FIELD_IN_CDB,
+     SENSE_CDB_BYTE(1),
      CDB_RUNNER,
      0,
      0,
@@ -201,8 +166,8 @@ static void pages_say_what_the_device_can(void **state)
 	assert_int_equal(page((uint8_t[16]){0x12, 0, 0, 0, 255}, p, 0), 74);
 	assert_true(p[4] == 69 && memcmp(p + 8, "MYFS    vol/a-long-name.", 24) == 0);
 	assert_int_equal(page((uint8_t[16]){0x12, 0, 0, 0, 5}, p, 0), 5);
-	assert_int_equal(page((uint8_t[16]){0x12, 0, 1, 0, 255}, p, SENSE_INVALID_FIELD_IN_CDB), 0);
-	assert_int_equal(page((uint8_t[16]){0x12, 1, 0x42, 0, 255}, p, SENSE_INVALID_FIELD_IN_CDB), 0);
+	assert_int_equal(page((uint8_t[16]){0x12, 0, 1, 0, 255}, p, SENSE_CDB_BYTE(2)), 0);
+	assert_int_equal(page((uint8_t[16]){0x12, 1, 0x42, 0, 255}, p, SENSE_CDB_BYTE(2)), 0);
 	assert_true(page((uint8_t[16]){0x12, 1, 0x83, 0, 255}, p, 0) == SIZE_MAX);
 	assert_int_equal(page((uint8_t[16]){0x12, 1, 0, 0, 255}, p, 0), 10);
 	assert_int_equal(page((uint8_t[16]){0x12, 1, 0xb0, 0, 255}, p, 0), 64);
@@ -217,7 +182,7 @@ static void pages_say_what_the_device_can(void **state)
 	assert_int_equal(page((uint8_t[16]){0x5a, 0, 0x48, 0, 0, 0, 0, 0, 255}, p, 0), 28); /* changeable: nothing */
 	assert_true(p[1] == 26 && p[3] == 0x10 && p[8] == 0x08 && p[10] == 0);
 	page((uint8_t[16]){0x1a, 0, 0xc8, 0, 255}, p, SENSE_SAVING_NOT_SUPPORTED);
-	page((uint8_t[16]){0x1a, 0, 0x02, 0, 255}, p, SENSE_INVALID_FIELD_IN_CDB);
+	page((uint8_t[16]){0x1a, 0, 0x02, 0, 255}, p, SENSE_CDB_BYTE(2));
 }
 
 static void a_named_unit_tells_the_name_the_kernel_would_give_it(void **state)
@@ -256,7 +221,7 @@ static void supported_commands_are_those_that_are_carried_out(void **state)
 		assert_true(one[1] == 3 && one[3] == p[at + 7] && got == 4u + one[3] && one[4] == p[at]);
 		got = page((uint8_t[16]){0xa3, 0x0c, options | 0x80, p[at], p[at + 2], p[at + 3], 0, 0, 4, 0}, one, 0);
 		assert_true(one[1] == 0x83 && got == 4u + one[3] + 12u);
-		page((uint8_t[16]){0xa3, 0x0c, 3 - options, p[at], 0, 0, 0, 0, 4, 0}, one, SENSE_INVALID_FIELD_IN_CDB);
+		page((uint8_t[16]){0xa3, 0x0c, 3 - options, p[at], 0, 0, 0, 0, 4, 0}, one, SENSE_CDB_BYTE(2));
 	}
 	assert_true(n > 40 && len == 4 + 8 * n && p[3] == (uint8_t)(8 * n));
 	for (unsigned op = 0; op < 256; op++) { /* whatever has a rule here is told */
@@ -272,7 +237,7 @@ static void supported_commands_are_those_that_are_carried_out(void **state)
 	}
 	page((uint8_t[16]){0xa3, 0x0c, 1, 0x99, 0, 0, 0, 0, 4, 0}, p, 0);
 	assert_int_equal(p[1], 1);
-	page((uint8_t[16]){0xa3, 0x0c, 5, 0x88, 0, 0, 0, 0, 4, 0}, p, SENSE_INVALID_FIELD_IN_CDB);
+	page((uint8_t[16]){0xa3, 0x0c, 5, 0x88, 0, 0, 0, 0, 4, 0}, p, SENSE_CDB_BYTE(2));
 }
 
 static void configurations_are_read(void **state)
