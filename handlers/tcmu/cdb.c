@@ -148,12 +148,35 @@ static uint32_t parse_ranged(const uint8_t *cdb, const struct rule *r, const str
 	return sense;
 }
 
+static uint32_t parse_lba_status(const uint8_t *cdb, const struct cdb_limits *l, struct cdb *c)
+{
+	uint64_t lba;
+	uint32_t allocated;
+
+	place(cdb, 16, &lba, &allocated);
+	if (lba >= l->blocks)
+		return SENSE_LBA_OUT_OF_RANGE;
+	c->action = CDB_LBA_STATUS;
+	c->off = lba * l->block_bytes;
+	c->len = min_u64((l->blocks - lba) * l->block_bytes, LBA_STATUS_BYTES_MAX);
+	c->data_len = allocated;
+	if (allocated == 0) /* nothing is asked for */
+		c->len = 0;
+	return SENSE_NONE;
+}
+
 uint32_t cdb_parse(const uint8_t *cdb, const struct cdb_limits *l, struct cdb *ret)
 {
 	const struct rule *r = &rules[cdb[0]];
 	struct cdb c = {.action = r->action};
 	uint32_t sense = SENSE_NONE;
 
+	if (cdb[0] == SCSI_SERVICE_ACTION_IN_16 && (cdb[1] & 0x1f) == SCSI_SA_GET_LBA_STATUS) {
+		sense = parse_lba_status(cdb, l, &c);
+		if (sense == SENSE_NONE)
+			*ret = c;
+		return sense;
+	}
 	if (r->action == CDB_RUNNER || r->action == CDB_PAGE) {
 		*ret = c;
 		return SENSE_NONE;

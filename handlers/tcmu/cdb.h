@@ -36,7 +36,7 @@ enum scsi_opcode {
 	SCSI_PREFETCH_16 = 0x90,
 	SCSI_SYNCHRONIZE_CACHE_16 = 0x91,
 	SCSI_WRITE_SAME_16 = 0x93,
-	SCSI_SERVICE_ACTION_IN_16 = 0x9e, /* service action 10h: READ CAPACITY (16) */
+	SCSI_SERVICE_ACTION_IN_16 = 0x9e, /* service action 10h: READ CAPACITY (16), 12h: GET LBA STATUS */
 	SCSI_REPORT_LUNS = 0xa0,
 	SCSI_MAINTENANCE_IN = 0xa3, /* 0Ah: REPORT TARGET PORT GROUPS, 0Ch: REPORT SUPPORTED OPERATION CODES */
 	SCSI_READ_12 = 0xa8,
@@ -45,6 +45,7 @@ enum scsi_opcode {
 	SCSI_VERIFY_12 = 0xaf,
 };
 #define SCSI_SA_READ_CAPACITY_16 0x10u
+#define SCSI_SA_GET_LBA_STATUS   0x12u
 #define SCSI_SA_REPORT_OPCODES   0x0cu
 
 /* Sense key, additional sense code and qualifier in one number: 0x052400 is 5/24/00. Above them the byte of the CDB
@@ -78,6 +79,7 @@ enum cdb_action {
 	CDB_UNMAP,
 	CDB_WRITE_SAME,
 	CDB_COMPARE_AND_WRITE,
+	CDB_LBA_STATUS,
 };
 
 struct cdb_limits {
@@ -110,5 +112,6 @@ uint32_t unmap_list_parse(const uint8_t *list, size_t len, const struct cdb_limi
 			  unsigned *ret_n);
 
 #define WRITE_SAME_BYTES_MAX GIB(4)
+#define LBA_STATUS_BYTES_MAX GIB(1) /* described by one GET LBA STATUS; who wants more asks on from there */
 
 #endif

@@ -1,6 +1,8 @@
 /* job.c - see job.h. */
 #include "handlers/tcmu/job.h"
 
+#include "handlers/tcmu/page.h"
+
 #define WINDOW        4u /* requests of one job in flight */
 #define PATTERN_BYTES MIB(1)
 #define VERIFY_BYTES  MIB(1)
@@ -35,6 +37,8 @@ struct job {
 	int rc;
 	struct job_slot slot[WINDOW];
 	struct caw_request caw;
+	struct cdb asked; /* GET LBA STATUS */
+	uint32_t block_bytes;
 };
 
 /* ---- vectors ---- */
@@ -184,6 +188,16 @@ static void then_compare(struct job *j)
 	complete(j, j->rc == 0 && at < j->len ? -EILSEQ : j->rc, (uint32_t)at);
 }
 
+static void then_tell_status(struct job *j)
+{
+	uint8_t bytes[PAGE_LBA_STATUS_MAX];
+
+	if (j->rc == 0)
+		iov_store(j->iov, j->iov_cnt, bytes,
+			  page_lba_status(&j->asked, j->block_bytes, (void *)j->data, bytes));
+	complete(j, j->rc, 0);
+}
+
 /* ---- the requests ---- */
 
 static void slot_done(struct link_request *r, int rc);
@@ -251,7 +265,7 @@ static struct job *job_new(const struct job_device *d, struct tcmur_cmd *cmd, en
 	j->dev = d;
 	j->cmd = cmd;
 	j->kind = kind;
-	j->write = kind != LINK_READ && kind != LINK_PREFETCH;
+	j->write = kind != LINK_READ && kind != LINK_PREFETCH && kind != LINK_STATUS;
 	j->range = &j->one;
 	j->n_ranges = 1;
 	j->piece = LINK_RANGE_MAX;
@@ -415,6 +429,26 @@ static int start_range(const struct job_device *d, struct tcmur_cmd *cmd, const 
 	return TCMU_STS_OK;
 }
 
+static int start_lba_status(const struct job_device *d, struct tcmur_cmd *cmd, const struct cdb *c, uint32_t block)
+{
+	struct job *j = job_new(d, cmd, LINK_STATUS);
+	struct link_extents *x = calloc(1, sizeof(*x));
+
+	if (!j || !x) {
+		free(x);
+		return no_memory(j);
+	}
+	j->data = j->memory = (uint8_t *)x;
+	x->limit = page_lba_status_limit(c);
+	j->iov = cmd->lib_cmd->iovec;
+	j->iov_cnt = cmd->lib_cmd->iov_cnt;
+	j->asked = *c;
+	j->block_bytes = block;
+	j->one = (struct unmap_range){c->off, c->len};
+	run(j, then_tell_status);
+	return TCMU_STS_OK;
+}
+
 static void caw_done(struct caw_request *r, int rc, uint32_t at)
 {
 	complete(CONTAINER_OF(r, struct job, caw), rc, at);
@@ -445,8 +479,9 @@ int job_start(const struct job_device *d, struct tcmur_cmd *cmd, const struct cd
 	struct tcmulib_cmd *lib = cmd->lib_cmd;
 	uint64_t came = iov_total(lib->iovec, lib->iov_cnt);
 	bool exact = c->action == CDB_WRITE_SAME || c->action == CDB_COMPARE_AND_WRITE;
+	bool goes_back = c->action == CDB_READ || c->action == CDB_LBA_STATUS;
 
-	if (c->action != CDB_READ && (came < c->data_len || (exact && came > c->data_len)))
+	if (!goes_back && (came < c->data_len || (exact && came > c->data_len)))
 		return job_sense(lib, SENSE_INVALID_FIELD_IN_CDB, 0); /* not the data that the CDB speaks of */
 	switch (c->action) {
 	case CDB_READ:
@@ -467,6 +502,8 @@ int job_start(const struct job_device *d, struct tcmur_cmd *cmd, const struct cd
 		return start_write_same(d, cmd, c, l->block_bytes);
 	case CDB_COMPARE_AND_WRITE:
 		return start_compare_and_write(d, cmd, c);
+	case CDB_LBA_STATUS:
+		return start_lba_status(d, cmd, c, l->block_bytes);
 	default:
 		return job_sense(lib, SENSE_INVALID_OPCODE, 0);
 	}

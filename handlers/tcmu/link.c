@@ -52,7 +52,7 @@ int64_t link_now_ms(void)
 
 static bool may_repeat(const struct link_request *r)
 {
-	return r->kind == LINK_READ || r->kind == LINK_FLUSH || r->kind == LINK_PREFETCH;
+	return r->kind == LINK_READ || r->kind == LINK_FLUSH || r->kind == LINK_PREFETCH || r->kind == LINK_STATUS;
 }
 
 /* ---- from any thread ---- */
@@ -193,6 +193,20 @@ static int on_answer(void *user_data, int *error)
 	return 1;
 }
 
+/* libnbd's: `entries` are pairs of length and flags. May come more than once; what does not fit is not told. */
+static int on_extents(void *user_data, const char *context, uint64_t off, uint32_t *entries, size_t n, int *error)
+{
+	struct link_request *r = user_data;
+	struct link_extents *x = r->data;
+
+	(void)context, (void)off, (void)error;
+	for (size_t i = 0; i + 1 < n && x->n < x->limit; i += 2) {
+		x->v[x->n].len = entries[i];
+		x->v[x->n++].hole = entries[i + 1] & LIBNBD_STATE_HOLE;
+	}
+	return 0;
+}
+
 /* ---- connection ---- */
 
 static void set_phase(struct link *l, enum link_phase phase, const char *why)
@@ -260,6 +274,7 @@ static void start_connecting(struct link *l)
 	l->attempt_ms = link_now_ms() + HANDSHAKE_MS;
 	l->nbd = nbd_create();
 	if (!l->nbd || nbd_set_export_name(l->nbd, l->cfg.lun) < 0 || nbd_set_full_info(l->nbd, true) < 0 ||
+	    nbd_add_meta_context(l->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
 	    nbd_set_pread_initialize(l->nbd, false) < 0 || nbd_aio_connect_unix(l->nbd, l->cfg.socket) < 0) {
 		lost_with_nbd_error(l);
 		return;
@@ -286,8 +301,9 @@ static void came_up(struct link *l)
 		return;
 	}
 	if (nbd_can_flush(l->nbd) != 1 || nbd_can_fua(l->nbd) != 1 || nbd_can_trim(l->nbd) != 1 ||
-	    nbd_can_zero(l->nbd) != 1 || nbd_is_read_only(l->nbd) != 0) {
-		lost(l, "the server offers no write, flush, FUA, trim or zero");
+	    nbd_can_zero(l->nbd) != 1 || nbd_is_read_only(l->nbd) != 0 ||
+	    nbd_can_meta_context(l->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) != 1) {
+		lost(l, "the server offers no write, flush, FUA, trim, zero or block status");
 		return;
 	}
 	l->backoff_ms = BACKOFF_MIN_MS;
@@ -303,6 +319,15 @@ static void came_up(struct link *l)
 }
 
 /* ---- sending ---- */
+
+static int64_t send_status(struct link *l, struct link_request *r, nbd_completion_callback cb)
+{
+	nbd_extent_callback found = {.callback = on_extents, .user_data = r};
+	struct link_extents *x = r->data;
+
+	x->n = 0; /* an answer that was cut off may have left some */
+	return nbd_aio_block_status(l->nbd, r->len, r->off, found, cb, x->limit == 1 ? LIBNBD_CMD_FLAG_REQ_ONE : 0);
+}
 
 static int64_t send_request(struct link *l, struct link_request *r)
 {
@@ -322,6 +347,8 @@ static int64_t send_request(struct link *l, struct link_request *r)
 		return nbd_aio_flush(l->nbd, cb, 0);
 	case LINK_PREFETCH:
 		return nbd_aio_cache(l->nbd, r->len, r->off, cb, 0);
+	case LINK_STATUS:
+		return send_status(l, r, cb);
 	}
 	return -1;
 }

@@ -22,7 +22,18 @@
 #define LINK_RANGE_MAX   GIB(1)  /* one ZERO, TRIM or PREFETCH */
 #define LINK_FLYING_MAX  128u    /* what the gateway looks at per connection */
 
-enum link_kind { LINK_READ, LINK_WRITE, LINK_ZERO, LINK_TRIM, LINK_FLUSH, LINK_PREFETCH };
+#define LINK_EXTENTS_MAX 64u
+
+enum link_kind { LINK_READ, LINK_WRITE, LINK_ZERO, LINK_TRIM, LINK_FLUSH, LINK_PREFETCH, LINK_STATUS };
+
+struct link_extents {   /* what STATUS finds, from the request's offset on; it may be less than was asked for */
+	unsigned limit; /* in: how many are wanted, 1 to LINK_EXTENTS_MAX */
+	unsigned n;
+	struct {
+		uint64_t len;
+		bool hole;
+	} v[LINK_EXTENTS_MAX];
+};
 
 struct link;
 struct link_request {
@@ -31,7 +42,7 @@ struct link_request {
 	bool fua;
 	uint32_t len;
 	uint64_t off;
-	void *data; /* READ, WRITE: lent until done */
+	void *data; /* READ, WRITE: lent until done. STATUS: a struct link_extents */
 	/* In the link thread; may submit further requests, and free this one. rc: 0, -EAGAIN (not served now: try
 	 * again; a change may or may not have happened), -ENOSPC, -EIO (cannot be read), -EPERM, -EINVAL, -ENOMEM. */
 	void (*done)(struct link_request *r, int rc);

@@ -311,6 +311,7 @@ static const struct command commands[] = {
     C16(SCSI_SYNCHRONIZE_CACHE_16, 0x06, U64, U32),
     C16(SCSI_WRITE_SAME_16, 0x09, U64, U32),
     SA(SCSI_SERVICE_ACTION_IN_16, SCSI_SA_READ_CAPACITY_16, 16, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, U32),
+    SA(SCSI_SERVICE_ACTION_IN_16, SCSI_SA_GET_LBA_STATUS, 16, 0x1f, U64, U32),
     C12(SCSI_REPORT_LUNS, 0, 0xff, 0, 0, 0, U32),
     SA(SCSI_MAINTENANCE_IN, 0x0a, 12, 0xff, 0, 0, 0, 0, U32),
     SA(SCSI_MAINTENANCE_IN, SCSI_SA_REPORT_OPCODES, 12, 0x1f, 0x87, 0xff, 0xff, 0xff, U32),
@@ -393,6 +394,62 @@ static uint32_t report_opcodes(const uint8_t *cdb, struct wcur *w)
 		return SENSE_CDB_BYTE(2);
 	one_command(c, with_timeouts, w);
 	return SENSE_NONE;
+}
+
+/* ---- GET LBA STATUS ---- */
+
+struct status_list {
+	struct wcur w;
+	unsigned n, limit;
+	uint32_t block_bytes;
+	uint64_t at; /* everything before is described */
+};
+
+static void describe(struct status_list *s, uint64_t end, bool hole)
+{
+	if (end <= s->at || s->n == s->limit)
+		return;
+	wcur_be64(&s->w, s->at / s->block_bytes);
+	wcur_be32(&s->w, (uint32_t)((end - s->at) / s->block_bytes));
+	wcur_u8(&s->w, hole ? 1 : 0); /* deallocated, mapped */
+	wcur_zeros(&s->w, 3);
+	s->n++;
+	s->at = end;
+}
+
+unsigned page_lba_status_limit(const struct cdb *c)
+{
+	uint64_t room = c->data_len > 24 ? (c->data_len - 8) / 16 : 1;
+
+	return (unsigned)min_u64(room, LINK_EXTENTS_MAX);
+}
+
+size_t page_lba_status(const struct cdb *c, uint32_t block_bytes, const struct link_extents *x,
+		       uint8_t ret[PAGE_LBA_STATUS_MAX])
+{
+	struct status_list s = {.w = wcur_of(ret + 8, PAGE_LBA_STATUS_MAX - 8),
+				.limit = page_lba_status_limit(c),
+				.block_bytes = block_bytes,
+				.at = c->off};
+	struct wcur head = wcur_of(ret, 8);
+	uint64_t start = c->off, end = c->off, first, last;
+
+	for (unsigned i = 0; i < x->n; i++, start = end) {
+		end = min_u64(start + x->v[i].len, c->off + c->len);
+		first = (start + block_bytes - 1) / block_bytes * block_bytes;
+		last = end / block_bytes * block_bytes;
+		if (x->v[i].hole && first < last) {
+			describe(&s, first, false);
+			describe(&s, last, true);
+		}
+	}
+	describe(&s, (end + block_bytes - 1) / block_bytes * block_bytes, false);
+	if (s.n == 0) /* one is owed, and calling it mapped is always right */
+		describe(&s, c->off + block_bytes, false);
+	wcur_be32(&head, 4 + 16 * s.n);
+	wcur_zeros(&head, 4);
+	assert(!s.w.bad && !head.bad);
+	return min_u64(8 + 16 * s.n, c->data_len);
 }
 
 /* ---- all of them ---- */

@@ -7,6 +7,7 @@
 #define MYFS_TCMU_PAGE_H
 
 #include "handlers/tcmu/cdb.h"
+#include "handlers/tcmu/link.h"
 
 #define PAGE_ANSWER_MAX 2048u
 
@@ -21,6 +22,13 @@ struct page_device {
  * runner. 0 or the sense that refuses it. */
 uint32_t page_answer(const uint8_t *cdb, const struct page_device *d, uint8_t ret[PAGE_ANSWER_MAX], size_t *ret_len,
 		     bool *ret_runner);
+
+/* GET LBA STATUS: the extents from c->off on, as descriptors of whole blocks; a block is deallocated when all of it is
+ * a hole. As many as the allocation length has room for, one at least. */
+#define PAGE_LBA_STATUS_MAX (8u + 16u * LINK_EXTENTS_MAX)
+unsigned page_lba_status_limit(const struct cdb *c); /* how many descriptors, 1 to LINK_EXTENTS_MAX */
+size_t page_lba_status(const struct cdb *c, uint32_t block_bytes, const struct link_extents *x,
+		       uint8_t ret[PAGE_LBA_STATUS_MAX]);
 
 /* Longest transfer that is told. Longer ones are accepted, up to cdb_limits. */
 #define PAGE_TRANSFER_MAX MIB(8)

@@ -21,6 +21,8 @@ host "$lun" $((256 * M)) 512 model 60
 host "$lun" $((256 * M)) 4096 model 40
 host "$lun" $((256 * M)) 512 special
 host "$lun" $((256 * M)) 4096 special
+host "$lun" $((256 * M)) 512 status
+host "$lun" $((256 * M)) 4096 status
 host "$lun" $((256 * M)) 512 pages
 MYFS_NBD_SOCKET=$socket host myfs/vol/lun $((256 * M)) 4096 pages
 

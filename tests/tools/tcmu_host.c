@@ -614,13 +614,48 @@ static void pages(char **argv)
 	free(c);
 }
 
+static uint32_t get(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* GET LBA STATUS: 64 KiB written in the middle of what was freed. */
+static void status(char **argv)
+{
+	struct call *c = calloc(1, sizeof(*c));
+	uint32_t mib = (1 << 20) / device.block, written = (64 << 10) / device.block;
+	uint8_t *data = calloc(written, device.block), buf[8 + 16 * 3];
+
+	(void)argv;
+	MUST(c && data);
+	MUST(run16(c, SCSI_WRITE_SAME_16, 0x09, 0, 4 * mib, NULL, 0) == TCMU_STS_OK);
+	memset(data, 1, (size_t)written * device.block);
+	MUST(run16(c, SCSI_WRITE_16, 0, mib, written, data, (size_t)written * device.block) == TCMU_STS_OK);
+	MUST(run16(c, SCSI_SERVICE_ACTION_IN_16, SCSI_SA_GET_LBA_STATUS, 0, sizeof(buf), buf, sizeof(buf)) ==
+	     TCMU_STS_OK);
+	MUST(get(buf) == 4 + 16 * 3);
+	MUST(get(buf + 12) == 0 && get(buf + 16) == mib && buf[20] == 1);
+	MUST(get(buf + 28) == mib && get(buf + 32) == written && buf[36] == 0);
+	MUST(get(buf + 44) == mib + written && get(buf + 48) >= 3 * mib - written && buf[52] == 1);
+	MUST(run16(c, SCSI_SERVICE_ACTION_IN_16, SCSI_SA_GET_LBA_STATUS, mib + 1, 24, buf, 24) == TCMU_STS_OK);
+	MUST(get(buf) == 20 && get(buf + 12) == mib + 1 && get(buf + 16) == written - 1 && buf[20] == 0);
+	MUST(run16(c, SCSI_SERVICE_ACTION_IN_16, SCSI_SA_GET_LBA_STATUS, device.blocks - 1, 24, buf, 24) ==
+	     TCMU_STS_OK);
+	MUST(get(buf + 16) == 1);
+	MUST(run16(c, SCSI_SERVICE_ACTION_IN_16, SCSI_SA_GET_LBA_STATUS, device.blocks, 24, buf, 24) ==
+	     TCMU_STS_PASSTHROUGH_ERR);
+	MUST(c->sense == SENSE_LBA_OUT_OF_RANGE);
+	free(data);
+	free(c);
+}
+
 static const struct {
 	const char *name;
 	int args;
 	void (*run)(char **argv);
 } scenarios[] = {
     {"model", 1, model},   {"special", 0, special}, {"expect", 3, expect}, {"keep", 0, keep},
-    {"resize", 1, resize}, {"adopt", 1, adopt},     {"pages", 0, pages},
+    {"resize", 1, resize}, {"adopt", 1, adopt},     {"pages", 0, pages},   {"status", 0, status},
 };
 
 static void load(const char *path)

@@ -87,6 +87,31 @@ static const struct {
      0,
      0,
      false},
+    {"GET LBA STATUS, last block",
+     {0x9e, 0x12, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0},
+     0,
+     CDB_LBA_STATUS,
+     BLOCKS - 1,
+     1,
+     1,
+     false},
+    {"GET LBA STATUS, one GiB of many",
+     {0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 4, 0},
+     0,
+     CDB_LBA_STATUS,
+     7,
+     0x200000,
+     2,
+     false},
+    {"GET LBA STATUS, no answer wanted", {0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 7}, 0, CDB_LBA_STATUS, 7, 0, 0, false},
+    {"GET LBA STATUS, beyond the end",
+     {0x9e, 0x12, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 2, 0},
+     SENSE_LBA_OUT_OF_RANGE,
+     CDB_RUNNER,
+     0,
+     0,
+     0,
+     false},
     {"TEST UNIT READY", {0x00}, 0, CDB_RUNNER, 0, 0, 0, false},
     {"EXTENDED COPY", {0x83}, 0, CDB_RUNNER, 0, 0, 0, false},
 };
@@ -176,7 +201,7 @@ static void pages_say_what_the_device_can(void **state)
 	assert_int_equal(page((uint8_t[16]){0x12, 1, 0xb2, 0, 255}, p, 0), 8);
 	assert_int_equal(page((uint8_t[16]){0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, p, 0), 32);
 	assert_true(p[3] == 1 && p[4] == 0xff && p[10] == 2 && p[13] == 3 && p[14] == 0xc0);
-	assert_true(page((uint8_t[16]){0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, p, 0) == SIZE_MAX);
+	assert_true(page((uint8_t[16]){0x9e, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, p, 0) == SIZE_MAX);
 	assert_int_equal(page((uint8_t[16]){0x1a, 0, 0x3f, 0, 255}, p, 0), 4 + 12 + 20 + 12);
 	assert_true(p[0] == 47 && p[2] == 0x10 && p[16] == 0x08 && p[18] == 0x04);
 	assert_int_equal(page((uint8_t[16]){0x5a, 0, 0x48, 0, 0, 0, 0, 0, 255}, p, 0), 28); /* changeable: nothing */
@@ -205,6 +230,33 @@ static void a_named_unit_tells_the_name_the_kernel_would_give_it(void **state)
 	d.alua = true; /* ports and groups belong on the page then */
 	assert_int_equal(page_answer(cdb, &d, p, &len, &runner), SENSE_NONE);
 	assert_true(runner);
+}
+
+static void allocation_is_told_in_whole_blocks(void **state)
+{
+	const struct cdb c = {.off = 4 * 4096, .len = 16 * 4096, .data_len = 1032},
+			 few = {.off = 0, .len = 4096, .data_len = 24};
+	struct link_extents x = {
+	    .n = 5, .v = {{4096, false}, {8192 + 100, true}, {50, false}, {4096 - 150, true}, {1 << 20, true}}};
+	static const uint8_t want[8 + 16 * 4] = {
+	    0, 0, 0, 68, 0, 0, 0, 0,                          /* */
+	    0, 0, 0, 0,  0, 0, 0, 4, 0, 0, 0, 1,  0, 0, 0, 0, /* mapped */
+	    0, 0, 0, 0,  0, 0, 0, 5, 0, 0, 0, 2,  1, 0, 0, 0, /* deallocated */
+	    0, 0, 0, 0,  0, 0, 0, 7, 0, 0, 0, 1,  0, 0, 0, 0, /* a block with 50 bytes of data */
+	    0, 0, 0, 0,  0, 0, 0, 8, 0, 0, 0, 12, 1, 0, 0, 0, /* not more than was asked about */
+	};
+	uint8_t p[PAGE_LBA_STATUS_MAX];
+
+	(void)state;
+	assert_int_equal(page_lba_status_limit(&c), 64);
+	assert_int_equal(page_lba_status(&c, 4096, &x, p), sizeof(want));
+	assert_memory_equal(p, want, sizeof(want));
+	assert_int_equal(page_lba_status_limit(&few), 1);
+	assert_int_equal(page_lba_status(&few, 512, &x, p), 24);
+	assert_true(p[3] == 20 && p[19] == 8 && p[20] == 0);
+	x.n = 0; /* a server that says nothing */
+	assert_int_equal(page_lba_status(&few, 512, &x, p), 24);
+	assert_true(p[3] == 20 && p[19] == 1 && p[20] == 0);
 }
 
 static void supported_commands_are_those_that_are_carried_out(void **state)
@@ -288,6 +340,7 @@ int main(void)
 	    cmocka_unit_test(unmap_lists_are_judged),
 	    cmocka_unit_test(pages_say_what_the_device_can),
 	    cmocka_unit_test(a_named_unit_tells_the_name_the_kernel_would_give_it),
+	    cmocka_unit_test(allocation_is_told_in_whole_blocks),
 	    cmocka_unit_test(supported_commands_are_those_that_are_carried_out),
 	    cmocka_unit_test(configurations_are_read),
 	};
