@@ -93,6 +93,7 @@ struct brick {
 
 	/* space.c */
 	uint64_t free_bytes, free_at_ns; /* what the file system said last, less what was written since */
+	uint64_t free_inodes;
 	bool space_asking, full;
 	uint64_t prep_bytes; /* payload rows prepared, not yet decided */
 	struct waitq room_q; /* PREPs waiting for journal room, in order */
@@ -108,7 +109,8 @@ struct brick {
 
 /* ---- space.c: may this PREP be accepted, as to disk and journal ---- */
 /* Nothing may fail for space after a PREP was acknowledged (I12). 0 or -ENOSPC. */
-int space_check(struct brick *b, uint32_t nrows) YIELDS;
+int space_check(struct brick *b, struct domain *d, uint32_t shard, uint32_t nrows) YIELDS;
+bool space_inodes_short(const struct brick *b);
 void space_used(struct brick *b, uint64_t bytes);
 void space_refresh(struct brick *b) YIELDS;
 /* Waits its turn until a record of this size leaves the journal's headroom free. 0, -EIO, -ESHUTDOWN. */

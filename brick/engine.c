@@ -169,7 +169,7 @@ void brick_stat(struct brick *b, struct bp_stat_res *ret) YIELDS
 	    .checksum_errors = b->count.checksum_errors,
 	    .repaired_blocks = b->count.repaired,
 	    .domains = b->n_domains,
-	    .full = b->full || b->overlay.bytes + b->prep_bytes >= b->free_bytes,
+	    .full = b->full || b->overlay.bytes + b->prep_bytes >= b->free_bytes || space_inodes_short(b),
 	};
 }
 

@@ -1,6 +1,7 @@
 /* space.c - disk and journal room, asked before a PREP is acknowledged so that nothing fails for space after it (I12).
  *
  *   file system free - promised (overlay + prepared payload) - reserve >= payload     else ENOSPC
+ *   inodes free - what promised shards may need - reserve >= a shard's               else ENOSPC, where the shard has no files yet
  *   journal free >= 1/8 after the record                                             else wait for a checkpoint, in
  * order
  *   journal free < 1/4                                                               records enter at the pace of sweeps
@@ -10,6 +11,8 @@
 
 #define SPACE_FRESH_NS NS_PER_S
 #define RESERVE_MIN    MIB(32)
+#define SHARD_INODES   UINT64_C(4)  /* data, checksums, two directories on the way */
+#define RESERVE_INODES 64u /* state and carry files, names */
 #define PACE_MIN       MIB(4) /* a second: whatever the last sweep took, a record waits for the next one, not for minutes */
 
 void space_refresh(struct brick *b) YIELDS
@@ -25,6 +28,33 @@ void space_refresh(struct brick *b) YIELDS
 		return; /* keep the last answer; a broken directory shows up elsewhere */
 	uint64_t reserve = b->opt.reserve_bytes ? b->opt.reserve_bytes : max_u64(sp.total_bytes / 100, RESERVE_MIN);
 	b->free_bytes = sp.free_bytes > reserve ? sp.free_bytes - reserve : 0;
+	b->free_inodes = sp.free_inodes;
+}
+
+/* Every shard in the overlay may be a new one. */
+bool space_inodes_short(const struct brick *b)
+{
+	uint64_t shards = b->overlay.versions; /* at most so many */
+
+	if (b->free_inodes >= RESERVE_INODES + SHARD_INODES * (shards + 1))
+		return false;
+	shards = 0;
+	list_for_each(d, &b->domains, struct domain, node)
+		list_for_each(s, &d->shards.list, struct oshard, node)
+			shards++;
+	return b->free_inodes < RESERVE_INODES + SHARD_INODES * (shards + 1);
+}
+
+/* A shard with files, or promised some, needs no more. */
+static int inodes_check(struct brick *b, struct domain *d, uint32_t shard) YIELDS
+{
+	if (!space_inodes_short(b) || oshard_find(&d->shards, shard, false))
+		return 0;
+	struct frag *f;
+	int rc = frag_get(b->tree, &d->gfid, shard, false, &f);
+	if (rc == 0)
+		frag_put(f);
+	return rc == -ENOENT ? -ENOSPC : rc;
 }
 
 void space_used(struct brick *b, uint64_t bytes)
@@ -32,14 +62,14 @@ void space_used(struct brick *b, uint64_t bytes)
 	b->free_bytes -= min_u64(b->free_bytes, bytes);
 }
 
-int space_check(struct brick *b, uint32_t nrows) YIELDS
+int space_check(struct brick *b, struct domain *d, uint32_t shard, uint32_t nrows) YIELDS
 {
 	if (loop_now_ns() - b->free_at_ns > SPACE_FRESH_NS)
 		space_refresh(b);
 	uint64_t promised = b->overlay.bytes + b->prep_bytes;
 	bool fits = promised + (uint64_t)nrows * MYFS_BLOCK <= b->free_bytes;
 	b->full = !fits;
-	return fits || MUTATED(H17) ? 0 : -ENOSPC;
+	return MUTATED(H17) ? 0 : fits ? inodes_check(b, d, shard) : -ENOSPC;
 }
 
 static bool room_now(const struct brick *b, uint32_t body_len, uint32_t payload_len)

@@ -310,7 +310,7 @@ static int prep_delta(struct brick *b, struct domain *d, const struct bp_prep_ar
 static int prep_conditions(struct brick *b, struct domain *d, const struct bp_prep_args *a, const struct slice *payload,
 			   struct slice *ret_delta) YIELDS
 {
-	int rc = a->kind == BP_ZERO ? 0 : space_check(b, a->nrows);
+	int rc = a->kind == BP_ZERO ? 0 : space_check(b, d, a->shard, a->nrows);
 	if (rc == 0)
 		rc = room_wait(b, RECORD_PREP_BODY(a->crc.crc_len), (uint32_t)payload->len);
 	if (rc == 0 && (a->flags & BP_PREP_OLD_CRC))

@@ -14,7 +14,7 @@ static const struct page PAGES[] = {
 	 "The node or its myfs-brickd is stopped; the network is cut; the brick's disk failed and the brick went offline by itself.", "myfs brick list\n  myfs doctor",
 	 "Start myfs-brickd on that node (demo: myfs demo revive NODE). When it is back it is healed by itself: only what it missed is copied."},
 	{"BRICK_FULL", "A brick refuses new data because its file system is nearly full. Writes that need it end with \"no space\"; nothing is lost, reads and healing go on.",
-	 "The file system under the brick is full, with data of this or another program.", "myfs brick list\n  df -h", "Free space on that file system, delete LUNs (and purge the trash), or trim inside the LUNs (fstrim)."},
+	 "The file system under the brick is full, with data of this or another program, or has no inodes left for new files.", "myfs brick list\n  df -h; df -i", "Free space on that file system, delete LUNs (and purge the trash), or trim inside the LUNs (fstrim)."},
 	{"VOLUME_PAUSED", "Fewer bricks answer than the layout needs. I/O waits, for at most the gateway's --io-timeout; nothing is lost and nothing wrong is returned.",
 	 "More bricks are gone than the volume survives.", "myfs status\n  myfs brick list", "Bring bricks back until K of them answer; I/O then continues by itself."},
 	{"LUN_PAUSED", "Enough bricks may be up, but of those that hold everything the LUN was written too few answer. Its I/O waits, for at most the gateway's --io-timeout; nothing is lost and nothing wrong is returned.",

@@ -26,7 +26,7 @@ struct file_info {
 
 struct store_space {
 	uint64_t total_bytes, free_bytes; /* free for us (f_bavail) */
-	uint64_t free_inodes;
+	uint64_t free_inodes; /* UINT64_MAX where files are not numbered in advance (btrfs) */
 };
 
 struct dirent_item {

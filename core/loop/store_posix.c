@@ -419,7 +419,7 @@ static int posix_space(struct store *s, struct store_space *ret)
 	*ret = (struct store_space){
 	    .total_bytes = (uint64_t)v.f_blocks * v.f_frsize,
 	    .free_bytes = (uint64_t)v.f_bavail * v.f_frsize,
-	    .free_inodes = v.f_favail,
+	    .free_inodes = v.f_files ? v.f_favail : UINT64_MAX,
 	};
 	return 0;
 }

@@ -164,6 +164,34 @@ static void case_21(struct schedule *s)
 	finish(s);
 }
 
+static void inodes_left(struct schedule *s, uint64_t n) YIELDS
+{
+	for (uint32_t b = 0; b < s->cluster.n; b++)
+		disk_set_inodes_left(s->cluster.bricks[b].disk, n);
+	wait_ms(s, 1100); /* bricks look at most once a second */
+}
+
+/* 21: no file can be made any more, though there is space: what has no files yet ends with ENOSPC, what has them goes on. */
+static void case_21_inodes(struct schedule *s)
+{
+	s->no_space_seen = true;
+	(void)owner(s);
+	inodes_left(s, 8);
+	must(s, op_now(s, OP_WRITE, 0, BLOCK, false) == -ENOSPC, "a write that needs new files says so");
+	must(s, content(s, 0) == 0, "and changes nothing");
+	inodes_left(s, UINT64_MAX);
+	fill(s);
+	checkpointed(s);
+	inodes_left(s, 0);
+	must(s, op_now(s, OP_WRITE, 0, ALL_OF_AREA, false) == 0 && op_now(s, OP_FLUSH, 0, 0, false) == 0, "what has its files is written as before");
+	must(s, op_now(s, OP_READ, 0, ALL_OF_AREA, false) == 0, "and read");
+	nemesis_kill_gateway(s, owner(s)->index);
+	(void)owner(s);
+	must(s, op_now(s, OP_WRITE, 0, BLOCK, false) == 0, "by another owner too");
+	inodes_left(s, UINT64_MAX);
+	finish(s);
+}
+
 /* 22: reads, writes and syncs of a brick's disk fail: data is served and written, the brick stops rather than guess, and comes back. */
 static void case_22(struct schedule *s)
 {
@@ -539,6 +567,7 @@ const struct sim_case CASES_WORLD[] = {
 	{"case_17_wall_clock_jumps", case_17, NULL, 0},
 	{"case_40_other_protocol_version", case_40, NULL, 0},
 	{"case_21_no_space", case_21, NULL, 0},
+	{"case_21_no_inodes", case_21_inodes, NULL, 0},
 	{"case_22_io_errors", case_22, NULL, 0},
 	{"case_22_sync_forgets", case_22_forgets, NULL, 0},
 	{"case_23_bit_flips", case_23, NULL, 0},

@@ -501,6 +501,25 @@ void disk_set_capacity(struct disk *d, uint64_t bytes)
 	d->capacity_pages = bytes / MYFS_BLOCK;
 }
 
+static uint64_t inodes_used(const struct disk *d)
+{
+	uint64_t n = 0;
+	list_for_each(i, &d->inodes, struct inode, node)
+		n += i->links > 0;
+	return n;
+}
+
+void disk_set_inodes_left(struct disk *d, uint64_t n)
+{
+	d->max_inodes = n == UINT64_MAX ? 0 : inodes_used(d) + n;
+}
+
+uint64_t disk_inodes_left(const struct disk *d)
+{
+	uint64_t used = d->max_inodes != 0 ? inodes_used(d) : 0;
+	return d->max_inodes == 0 ? UINT64_MAX : d->max_inodes > used ? d->max_inodes - used : 0;
+}
+
 uint64_t disk_capacity(const struct disk *d)
 {
 	return d->capacity_pages * MYFS_BLOCK;

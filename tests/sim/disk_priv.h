@@ -89,7 +89,7 @@ struct disk {
 	struct host *host;
 	struct world *world;
 	char name[64];
-	uint64_t next_ino, used_pages, capacity_pages;
+	uint64_t next_ino, used_pages, capacity_pages, max_inodes; /* 0: no limit */
 	struct list inodes, files, stores;
 	struct inode *root;
 	struct list buckets[NAME_BUCKETS], order; /* live entries */
@@ -107,6 +107,7 @@ struct disk {
 
 struct inode *inode_new(struct disk *d, uint32_t mode);
 void inode_free(struct inode *i);
+uint64_t disk_inodes_left(const struct disk *d);
 int inode_write(struct disk *d, struct inode *i, uint64_t off, const uint8_t *src, size_t len);
 int inode_writev(struct disk *d, struct inode *i, uint64_t off, const struct iovec *v, unsigned n_pieces);
 size_t inode_read(const struct inode *i, uint64_t off, uint8_t *dst, size_t len);

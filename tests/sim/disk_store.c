@@ -187,6 +187,8 @@ static int s_open(struct store *s, const char *path, int flags, uint32_t mode, s
 		return -ELOOP;
 	if (i != NULL && S_ISDIR(i->mode) && (flags & O_ACCMODE) != O_RDONLY)
 		return -EISDIR;
+	if (i == NULL && disk_inodes_left(d) == 0)
+		return -ENOSPC;
 	if (i == NULL) {
 		i = inode_new(d, S_IFREG | (mode & 07777));
 		names_add(d, dir, name, i);
@@ -219,6 +221,8 @@ static int s_mkdir(struct store *s, const char *path, uint32_t mode)
 	struct inode *dir;
 	const char *name;
 	int rc = new_name(d, path, &dir, &name);
+	if (rc == 0 && disk_inodes_left(d) == 0)
+		rc = -ENOSPC;
 	if (rc == 0)
 		names_add(d, dir, name, inode_new(d, S_IFDIR | (mode & 07777)));
 	return rc;
@@ -245,6 +249,8 @@ static int s_symlink(struct store *s, const char *target, const char *path)
 	int rc = new_name(d, path, &dir, &name);
 	if (rc < 0)
 		return rc;
+	if (disk_inodes_left(d) == 0)
+		return -ENOSPC;
 	struct inode *i = inode_new(d, S_IFLNK | 0777);
 	i->target = strdup(target);
 	assert(i->target != NULL);
@@ -434,7 +440,7 @@ static int s_space(struct store *s, struct store_space *ret)
 {
 	const struct disk *d = disk_of(s);
 	uint64_t total = d->capacity_pages * MYFS_BLOCK, used = d->used_pages * MYFS_BLOCK;
-	*ret = (struct store_space){total, total > used ? total - used : 0, 1000000};
+	*ret = (struct store_space){total, total > used ? total - used : 0, disk_inodes_left(d)};
 	return 0;
 }
 

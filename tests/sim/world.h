@@ -102,6 +102,7 @@ void disk_evict(struct disk *d, bool all);
 enum disk_crash { DISK_CRASH_CHANCE, DISK_CRASH_KEEPS, DISK_CRASH_LOSES };
 void disk_set_crash(struct disk *d, enum disk_crash crash);
 void disk_set_capacity(struct disk *d, uint64_t bytes);  /* less than used: everything new is ENOSPC */
+void disk_set_inodes_left(struct disk *d, uint64_t n);   /* files and directories that may still be made; UINT64_MAX: any number */
 /* Flips a bit in a stored, non-hole block of a regular file whose path contains `needle`, chosen by the world's randomness. False when there is none. */
 bool disk_bit_rot(struct disk *d, const char *needle);
 /* The next write to a matching file is lost (reported done), or lands 4 KiB further. */
