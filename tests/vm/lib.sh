@@ -18,6 +18,15 @@ finish() {
   fi
   exit "$status"
 }
+# Shortly before the guest is taken away: what waits, and where. A hung scenario says nothing else.
+if [[ -n ${VM_LIMIT:-} ]]; then
+  (
+    read -rt $((VM_LIMIT - 15)) <> <(:) || true
+    printf 'the time limit comes; what runs:\n'
+    ps -eo stat,pid,wchan:32,args | awk '$4 !~ /^\[/'
+    for p in $(ps -eo stat=,pid= | awk '/^D/ {print $2}'); do printf -- '--- %s\n' "$(tr '\0' ' ' </proc/"$p"/cmdline)"; cat /proc/"$p"/stack; done
+  ) &
+fi
 step() { printf '== %4d s %s\n' "$SECONDS" "$*"; }
 until_ok() { # seconds command...: asks until it succeeds
   local limit=$((SECONDS + $1)); shift
