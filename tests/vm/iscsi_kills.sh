@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A disk over iSCSI while daemons are killed: I/O waits and goes on, nothing is wrong, nothing hangs, the logout is clean.
-# guest: kernel=uml mem=1280 limit=300 by=hand
+# guest: kernel=uml mem=1280 limit=400
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lib_iscsi.sh"
 
@@ -12,14 +12,14 @@ until_ok 60 exported vol/lun
 dev=$(myfs-block map vol/lun --proto iscsi)
 
 step "fio verify begins"
-(fio_verify "$dev" 24 --time_based --runtime="${FIO:-60}") >"$work/fio.log" 2>&1 &
-fio=$!
+fio_begins "$dev" 24
 written() { awk '{print $7}' "/sys/block/${dev##*/}/stat"; } # sectors
 busy() { (($(written) > wanted)); }
 moves() { # I/O goes on
   local wanted=$(($(written) + 4000)) from
   from=$(written)
   (until_ok "$1" busy) && return
+  fio_goes_on
   echo "I/O stands still: $(($(written) - from)) of 4000 sectors, in flight $(cat "/sys/block/${dev##*/}/inflight")"
   myfs status || true
   myfs heal status || true
@@ -58,8 +58,7 @@ myfs demo revive -q gw1
 moves 60
 
 step "fio ends without an error, every block as written"
-wait $fio || { cat "$work/fio.log"; dmesg | tail -20; die "fio"; }
-cat "$work/fio.log"
+fio_ends
 until_ok 20 none_hung
 
 step "logged out, deleted, nothing left"

@@ -72,6 +72,18 @@ fio_verify() { # file or device, MiB, more options
     "   fio: \(.write.total_ios) writes, \(.read.total_ios) checked reads, \(.write.iops | floor) writes a second"' "$work/fio.out" ||
     die "fio on $target checked nothing"
 }
+# The same over and over, until the scenario has done what it had to do: a scenario's steps take as long as they take on a busy machine.
+fio_begins() { # file or device, MiB
+  rm -f "$work/enough"
+  (SEED=1; until [[ -e $work/enough ]]; do fio_verify "$@"; SEED=$((SEED + 1)); done) >"$work/fio.log" 2>&1 &
+  fio=$!
+}
+fio_goes_on() { kill -0 "$fio" 2>/dev/null || { cat "$work/fio.log"; dmesg | tail -20; die "fio ended too early"; }; }
+fio_ends() { # when its last round has checked every block
+  touch "$work/enough"
+  wait "$fio" || { cat "$work/fio.log"; dmesg | tail -20; die "fio"; }
+  tail -1 "$work/fio.log"
+}
 # What no process may be in after I/O was cut off: uninterruptible sleep.
 none_hung() {
   [[ -z $(ps -eo stat=,pid=,args= | awk '$1 ~ /^D/ && $3 !~ /^\[/') ]]

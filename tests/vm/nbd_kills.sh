@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A mapped device while daemons are killed: I/O waits and goes on, nothing is wrong, nothing hangs, the device can be taken away.
-# guest: kernel=uml mem=1280 limit=200 by=hand
+# guest: kernel=uml mem=1280 limit=400
 . "$(dirname "$0")/lib.sh"
 kernel_modules nbd ext4
 
@@ -12,13 +12,14 @@ reattached() { myfs-block mapped --json | jq -r '.items[0].reattached'; }
 connected() { [[ $(myfs-block mapped --json | jq -r '.items[0].state') == connected ]]; }
 
 step "fio verify begins"
-(fio_verify "$dev" 24 --time_based --runtime="${FIO:-45}") >"$work/fio.log" 2>&1 &
-fio=$!
+fio_begins "$dev" 24
 busy() { (($(awk '{print $7}' "/sys/block/${dev##*/}/stat") > wanted)); }
 moves() { # I/O goes on
   local wanted
   wanted=$(($(awk '{print $7}' "/sys/block/${dev##*/}/stat") + 4000)) # sectors written
-  until_ok "$1" busy
+  (until_ok "$1" busy) && return
+  fio_goes_on
+  die "no I/O for $1 s"
 }
 moves 30
 
@@ -52,8 +53,7 @@ moves 60
 myfs demo revive -q "$gw"
 
 step "fio ends without an error, every block as written"
-wait $fio || { cat "$work/fio.log"; die "fio"; }
-cat "$work/fio.log"
+fio_ends
 until_ok 10 connected
 (($(reattached) >= 3)) || die "reattached $(reattached) times"
 none_hung || { ps -eo stat,pid,wchan:30,args | grep '^D'; die "processes hang"; }
