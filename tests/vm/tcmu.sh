@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A LUN behind the real tcmu-runner, attached by the kernel's initiator: sg3-utils, kill -9 of everything under fio verify, growing, fstrim.
-# guest: kernel=uml mem=1280 limit=300
+# guest: kernel=uml mem=1280 limit=400
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lib_target.sh"
 
@@ -46,6 +46,28 @@ for victim in gateway node1 gateway runner gateway; do
 done
 wait "$fio" || die "fio found a wrong byte or an error"
 until_ok 10 none_hung
+
+step "LUN RESET and ABORT TASK with I/O under way: the target waits for the handler, the initiator repeats, nothing is lost"
+limit=/sys/block/${disk#/dev/}/device/timeout gateway=$(cut -d' ' -f1 "$MYFS_DEMO_DIR/gw1/pid")
+requests() { iscsiadm -m session -s | awk '/tmfcmd_pdus/ {print $2}'; }
+more() { (($(requests) > before)); }
+echo 5 >"$limit" # counts for commands that begin after this
+fio_begins "$disk" 48 --rate=8M
+for round in 1 2 3; do
+  until_ok 60 busy $(($(sectors) + 4096))
+  before=$(requests)
+  sg_reset --device "$generic"
+  more || die "no LUN RESET was sent"
+done
+until_ok 60 busy $(($(sectors) + 4096))
+before=$(requests)
+kill -STOP "$gateway"
+until_ok 60 more
+kill -CONT "$gateway"
+until_ok 60 busy $(($(sectors) + 4096))
+fio_ends
+dmesg | grep -q 'ABORT_TASK: Sending TMR_FUNCTION_COMPLETE' || { dmesg | tail; die "no ABORT TASK was carried out"; }
+echo 30 >"$limit"
 
 step "growing while it is attached"
 myfs-block resize -q vol/lun 2G
