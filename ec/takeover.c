@@ -14,6 +14,7 @@
 
 #define ROLLBACK_WAIT_NS (30 * NS_PER_S)
 #define RETRY_NS (100 * NS_PER_MS)
+#define LATE_NS (500 * NS_PER_MS) /* for members that do not answer yet; longer than the first pauses between attempts to connect */
 #define DECISIONS_PER_FRAME 4000u
 
 struct takeover {
@@ -147,11 +148,17 @@ static int fence_more(struct takeover *t) YIELDS
 	return 0;
 }
 
+/* A member that is not fenced leaves the view and has to be healed: one whose connection is just being opened again is worth a moment. */
+static bool worth_waiting(const struct takeover *t, const struct ec_view *v, uint64_t until_ns)
+{
+	return (v->insync & ~t->fenced) && loop_now_ns() < until_ns && !interrupted(t) && !t->d->set->gives_up;
+}
+
 /* Fences until it is known who can be used. -ENOENT: nobody has a view. */
 static int fence_until_decidable(struct takeover *t, struct ec_view *ret_v, uint64_t deadline_ns) YIELDS
 {
 	struct ec_domain *d = t->d;
-	uint64_t patience = loop_now_ns() + ROLLBACK_WAIT_NS;
+	uint64_t patience = loop_now_ns() + ROLLBACK_WAIT_NS, late = min_u64(loop_now_ns() + LATE_NS, deadline_ns);
 
 	for (;;) {
 		int rc = fence_more(t);
@@ -164,6 +171,10 @@ static int fence_until_decidable(struct takeover *t, struct ec_view *ret_v, uint
 		if (rc)
 			return rc;
 		rc = ec_resolve_who(geo_of(d), ret_v, t->facts, loop_now_ns() >= patience, &t->members, t->e);
+		if (rc == 0 && worth_waiting(t, ret_v, late)) {
+			waitq_wait_until(&d->set->up_wq, late);
+			continue;
+		}
 		if (rc != -EAGAIN)
 			return rc;
 		if (loop_now_ns() >= deadline_ns || interrupted(t) || d->set->gives_up)

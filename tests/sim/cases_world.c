@@ -32,6 +32,36 @@ static void case_14(struct schedule *s)
 	finish(s);
 }
 
+/* Owner and bricks die together, the bricks are back a moment after the next owner has come: none of them has to be healed. */
+static void late_members(struct schedule *s)
+{
+	uint64_t id = fill(s);
+	s->gateway_next_ns = UINT64_MAX;
+	for (uint32_t b = 0; b < s->cluster.tolerates; b++)
+		nemesis_stop_brick(s, b, false);
+	nemesis_kill_gateway(s, owner(s)->index);
+	s->gateway_next_ns = world_now_ns(s->world);
+	for (uint32_t b = 0; b < s->cluster.tolerates; b++)
+		s->bricks[b].revive_ns = world_now_ns(s->world) + 150 * NS_PER_MS;
+	struct ec_domain_status st;
+	ec_domain_status(owner(s)->domain, &st);
+	must(s, st.insync == (UINT32_C(1) << s->cluster.n) - 1, "all are members of the new owner's view");
+	must(s, content(s, 0) == id, "what was written is there");
+	/* Really gone, they are not waited for much longer. */
+	s->gateway_next_ns = UINT64_MAX;
+	for (uint32_t b = 0; b < s->cluster.tolerates; b++) {
+		nemesis_stop_brick(s, b, false);
+		s->bricks[b].revive_ns = UINT64_MAX;
+	}
+	nemesis_kill_gateway(s, owner(s)->index);
+	s->gateway_next_ns = world_now_ns(s->world);
+	uint64_t begun = world_now_ns(s->world);
+	must(s, content(s, 0) == id && world_now_ns(s->world) - begun < NS_PER_S, "without them within a second");
+	for (uint32_t b = 0; b < s->cluster.tolerates; b++)
+		s->bricks[b].revive_ns = world_now_ns(s->world);
+	finish(s);
+}
+
 /* A second gateway takes over; the first does not know. */
 static struct sim_gateway *second_owner(struct schedule *s, const struct sim_gateway *first) YIELDS
 {
@@ -576,6 +606,7 @@ static void power_and_disks(struct schedule *s)
 
 const struct sim_case CASES_WORLD[] = {
 	{"case_14_duel", case_14, NULL, 0},
+	{"takeover_waits_for_late_members", late_members, NULL, 0},
 	{"case_15_old_owner_sees_one_brick", case_15, NULL, 0},
 	{"case_16_owner_paused", case_16, NULL, 0},
 	{"case_17_wall_clock_jumps", case_17, NULL, 0},
