@@ -84,7 +84,7 @@ struct brick {
 	struct fmutex ckpt_lock; /* base files change only under it (but for HEALW of rows without versions) */
 	struct fiber *ckpt_fiber;
 	bool ckpt_running, ckpt_idle;
-	unsigned held; /* sweeps in a row that left the journal's tail where it was */
+	unsigned held; /* sweeps in a row that left the journal's tail where it was, with room short */
 	struct waitq ckpt_gone;
 	uint64_t round;           /* number of the last checkpoint round begun */
 	struct fmutex state_lock; /* one state file write at a time */

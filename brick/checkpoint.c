@@ -432,7 +432,7 @@ static uint64_t pick_trim(struct brick *b, bool force, bool swept, bool *ret_wor
 	uint64_t to = trim_target(b, 0);
 	bool pressed = end - trim >= size / 8 * 5 || b->room_waiters;
 	if (swept)
-		b->held = to - trim < size / 32 ? b->held + 1 : 0;
+		b->held = pressed && to - trim < size / 32 ? b->held + 1 : 0;
 	if (pressed && (force || b->held >= HELD_SWEEPS) && to - trim < size / 8 && end - trim > size / 4)
 		to = trim_target(b, end - size / 4);
 	*ret_worth = to - trim >= size / (pressed ? 16 : 8) || (b->room_waiters && to - trim >= size / 64);
