@@ -40,6 +40,8 @@ uint64_t content(struct schedule *s, uint32_t sector) YIELDS;
 void must(struct schedule *s, bool so, const char *what);
 struct sim_gateway *owner(struct schedule *s) YIELDS;        /* waits until somebody serves */
 void wait_until_out(struct schedule *s, uint32_t bricks) YIELDS; /* of the owner's view */
+/* Kills it, has it miss a write of everything and leave the view. It stays away until the course sets its revive_ns. */
+void leave_behind(struct schedule *s, uint32_t brick) YIELDS;
 void wait_ms(struct schedule *s, unsigned ms) YIELDS;
 /* The brick that holds chunk (k..n-1: parity) of the first stripe of area 0. */
 uint32_t brick_of_chunk(struct schedule *s, uint32_t chunk);
@@ -57,6 +59,7 @@ typedef enum message_fate trap_fn(struct schedule *s, uint32_t gateway, uint32_t
 void trap(struct schedule *s, uint16_t type, bool reply, trap_fn *fn);
 void trap_off(struct schedule *s);
 bool trapped(void); /* somebody called a *_soon since trap() */
+bool wait_trapped(struct schedule *s) YIELDS; /* false: nobody did within two seconds */
 void kill_gateway_soon(struct schedule *s, uint32_t gateway);
 void stop_brick_soon(struct schedule *s, uint32_t brick, bool power);
 void power_all_soon(struct schedule *s, bool gateways);

@@ -346,15 +346,10 @@ static void case_41(struct schedule *s)
 	for (nth = 1; nth < w; nth++) {
 		fill(s);
 		uint32_t joins = brick_of_chunk(s, nth % s->cfg.k);
-		nemesis_stop_brick(s, joins, false);
-		s->bricks[joins].revive_ns = UINT64_MAX;
-		must(s, op_now(s, OP_WRITE, 0, ALL_OF_AREA, false) == 0, "a write without it succeeds");
-		wait_until_out(s, MASK(joins));
+		leave_behind(s, joins);
 		trap(s, BP_VIEW, false, view_to_few);
 		s->bricks[joins].revive_ns = world_now_ns(s->world);
-		for (unsigned i = 0; i < 2000 && !trapped(); i++)
-			schedule_step(s);
-		must(s, trapped(), "the owner dies with its view on a few bricks");
+		must(s, wait_trapped(s), "the owner dies with its view on a few bricks");
 		trap_off(s);
 		(void)owner(s);
 		must(s, op_now(s, OP_READ, 0, ALL_OF_AREA, false) == 0, "everything can be read");

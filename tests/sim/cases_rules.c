@@ -307,9 +307,7 @@ static void healer_dies(struct schedule *s)
 	wait_until_out(s, MASK(away));
 	trap(s, BP_HEALW, false, kill_instead);
 	s->bricks[away].revive_ns = world_now_ns(s->world);
-	for (unsigned i = 0; i < 2000 && !trapped(); i++)
-		schedule_step(s);
-	must(s, trapped(), "the owner dies healing");
+	must(s, wait_trapped(s), "the owner dies healing");
 	trap_off(s);
 	must(s, content(s, 0) == o->id, "reads are right");
 	finish(s);

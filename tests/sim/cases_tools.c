@@ -50,6 +50,14 @@ void wait_until_out(struct schedule *s, uint32_t bricks) YIELDS
 	}
 }
 
+void leave_behind(struct schedule *s, uint32_t brick) YIELDS
+{
+	nemesis_stop_brick(s, brick, false);
+	s->bricks[brick].revive_ns = UINT64_MAX;
+	must(s, op_now(s, OP_WRITE, 0, ALL_OF_AREA, false) == 0, "a write without it succeeds");
+	wait_until_out(s, MASK(brick));
+}
+
 uint32_t brick_of_chunk(struct schedule *s, uint32_t chunk)
 {
 	struct ec_geometry g;
@@ -258,6 +266,13 @@ void trap_off(struct schedule *s)
 bool trapped(void)
 {
 	return present.sprung;
+}
+
+bool wait_trapped(struct schedule *s) YIELDS
+{
+	for (unsigned i = 0; i < 2000 && !trapped(); i++)
+		schedule_step(s);
+	return trapped();
 }
 
 struct soon {

@@ -418,10 +418,7 @@ static void heal_race(struct schedule *s, bool power)
 		fill(s);
 		uint32_t away = brick_of_chunk(s, 0);
 		target = brick_of_chunk(s, 1);
-		nemesis_stop_brick(s, away, false);
-		s->bricks[away].revive_ns = UINT64_MAX;
-		must(s, op_now(s, OP_WRITE, 0, ALL_OF_AREA, false) == 0, "a write without it succeeds");
-		wait_until_out(s, MASK(away));
+		leave_behind(s, away);
 		trap(s, BP_HEALW, false, die_at_healw);
 		if (nth == 3)
 			trap_off(s);
@@ -434,9 +431,7 @@ static void heal_race(struct schedule *s, bool power)
 				op_wait(ops[i]);
 			wait_ms(s, round);
 		}
-		for (unsigned i = 0; i < 2000 && nth < 3 && !trapped(); i++)
-			schedule_step(s);
-		must(s, nth == 3 || trapped(), "it was healing");
+		must(s, nth == 3 || wait_trapped(s), "it was healing");
 		trap_off(s);
 		if (power) {
 			nemesis_stop_brick(s, brick_of_chunk(s, 2), true);
@@ -468,15 +463,10 @@ static bool heal_with_loss(struct schedule *s, uint16_t type, bool reply) YIELDS
 {
 	fill(s);
 	target = brick_of_chunk(s, 0);
-	nemesis_stop_brick(s, target, false);
-	s->bricks[target].revive_ns = UINT64_MAX;
-	must(s, op_now(s, OP_WRITE, 0, ALL_OF_AREA, false) == 0, "a write without it succeeds");
-	wait_until_out(s, MASK(target));
+	leave_behind(s, target);
 	trap(s, type, reply, lose_at);
 	s->bricks[target].revive_ns = world_now_ns(s->world);
-	for (unsigned i = 0; i < 2000 && !trapped(); i++)
-		schedule_step(s);
-	bool lost = trapped();
+	bool lost = wait_trapped(s);
 	must(s, op_now(s, OP_WRITE, 0, 3 * BLOCK, false) == 0, "a write succeeds");
 	trap_off(s);
 	finish(s);
