@@ -423,6 +423,11 @@ static uint64_t trim_target(const struct brick *b, uint64_t carry_below)
 	return min;
 }
 
+static bool room_is_short(const struct brick *b)
+{
+	return journal_used(b->journal) >= journal_size(b->journal) / 8 * 5;
+}
+
 /* One domain without an owner, or one whose gateway is stuck, must not stop the brick for all others: when the ring
  * gets short of room, the domains that hold on to its older part are carried. Not after one sweep that left the tail where it
  * was: a gateway under load declares its oldest records stable a moment later, and copying them would cost more than it frees. */
@@ -430,7 +435,7 @@ static uint64_t pick_trim(struct brick *b, bool force, bool swept, bool *ret_wor
 {
 	uint64_t size = journal_size(b->journal), end = journal_end(b->journal), trim = journal_trim_pos(b->journal);
 	uint64_t to = trim_target(b, 0);
-	bool pressed = end - trim >= size / 8 * 5 || b->room_waiters;
+	bool pressed = room_is_short(b) || b->room_waiters;
 	if (swept)
 		b->held = pressed && to - trim < size / 32 ? b->held + 1 : 0;
 	if (pressed && (force || b->held >= HELD_SWEEPS) && to - trim < size / 8 && end - trim > size / 4)
@@ -522,8 +527,7 @@ static void wait_for_work(struct brick *b) YIELDS
 
 static uint64_t sweep_until(const struct brick *b)
 {
-	uint64_t size = journal_size(b->journal), end = journal_end(b->journal);
-	return journal_used(b->journal) < size / 8 * 5 ? end : min_u64(end, journal_trim_pos(b->journal) + size / 8);
+	return room_is_short(b) ? journal_trim_pos(b->journal) + journal_size(b->journal) / 8 : journal_end(b->journal);
 }
 
 static int sweep(struct brick *b, uint64_t before_lsn) YIELDS
