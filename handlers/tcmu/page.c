@@ -436,14 +436,14 @@ size_t page_lba_status(const struct cdb *c, uint32_t block_bytes, const struct l
 
 	for (unsigned i = 0; i < x->n; i++, start = end) {
 		end = min_u64(start + x->v[i].len, c->off + c->len);
-		first = (start + block_bytes - 1) / block_bytes * block_bytes;
-		last = end / block_bytes * block_bytes;
+		first = round_up_u64(start, block_bytes);
+		last = round_down_u64(end, block_bytes);
 		if (x->v[i].hole && first < last) {
 			describe(&s, first, false);
 			describe(&s, last, true);
 		}
 	}
-	describe(&s, (end + block_bytes - 1) / block_bytes * block_bytes, false);
+	describe(&s, round_up_u64(end, block_bytes), false);
 	if (s.n == 0) /* one is owed, and calling it mapped is always right */
 		describe(&s, c->off + block_bytes, false);
 	wcur_be32(&head, 4 + 16 * s.n);
